@@ -1,0 +1,39 @@
+# Everything runs in .venv; the first target that needs it makes it.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+INSTALLED := .venv/requirements.txt
+
+.PHONY: help install demo test lint format lock
+
+help: ## What can be made
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+
+install: $(INSTALLED) ## Make .venv with the pinned dependencies
+
+$(INSTALLED): requirements.txt
+	$(PYTHON) -m venv --clear .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	.venv/bin/uv pip install --quiet --python .venv/bin/python -r requirements.txt
+	cp requirements.txt $@
+
+demo: $(INSTALLED) ## Run the whole pipeline on small images, in minutes, beside your own results
+	bash scripts-placeholder
+
+test: $(INSTALLED) lint ## Lint, check types, run the tests
+	python -m pytest
+
+lint: $(INSTALLED) ## Lint and check types
+	ruff check .
+	ruff format --check .
+	mypy
+
+format: $(INSTALLED) ## Format the code
+	ruff check --fix .
+	ruff format .
+
+lock: ## Renew the pinned requirements
+	uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-annotate \
+	    --no-emit-index-url --no-emit-find-links requirements.in -o requirements.txt

@@ -1,0 +1,1 @@
+"""normlab: what does the normalization layer do to a ResNet?"""

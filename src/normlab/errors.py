@@ -1,0 +1,40 @@
+"""One kind of error for everything a user can put right, and one place that prints it."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+class NormlabError(Exception):
+    """Something the user can put right. Its text is one line: what is wrong, what to do next."""
+
+
+def run_command(command: Callable[..., Any]) -> None:
+    """Run `command` as a typer command: a `NormlabError` becomes one line on stderr and exit code 1.
+
+    An `OSError` (disk full, no permission) is the user's to put right as well, so it gets the
+    same treatment; anything else is a bug and keeps its traceback.
+    """
+    import typer
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)
+    run_app(app)
+
+
+def run_app(app: Callable[[], Any]) -> None:
+    """Call `app`; see `run_command` for what becomes of its errors."""
+    try:
+        app()
+    except NormlabError as error:
+        fail(str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        fail(f"{where}{os.strerror(error.errno) if error.errno else error}")
+
+
+def fail(line: str) -> None:
+    """Print `line` as an error and leave with exit code 1."""
+    print(f"error: {' '.join(line.split())}", file=sys.stderr, flush=True)
+    sys.exit(1)

@@ -1,0 +1,28 @@
+"""A model over many images, in batches, with no gradients."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from normlab.augment import normalize
+from normlab.runtime import Runtime
+
+BATCH_SIZE = 500  #: images at a time; its activations stay below 200 MB
+
+
+@torch.no_grad()
+def over_images(
+    function: Callable[[Tensor], Tensor],
+    pixels: Tensor,
+    mean: Tensor,
+    std: Tensor,
+    runtime: Runtime,
+) -> Tensor:
+    """`function` of normalized batches of uint8 `pixels` `[N, 32, 32, 3]`: float32 `[N, ...]`."""
+    outputs = []
+    for start in range(0, len(pixels), BATCH_SIZE):
+        batch = pixels[start : start + BATCH_SIZE].to(mean.device).permute(0, 3, 1, 2)
+        with runtime.autocast():
+            outputs.append(function(normalize(batch, mean, std)).float())
+    return torch.cat(outputs)

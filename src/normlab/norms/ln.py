@@ -1,0 +1,19 @@
+"""Layer normalization."""
+
+from torch import Tensor
+
+from normlab.norms.base import Norm2d, instance_moments, pool
+
+
+class LayerNorm2d(Norm2d):
+    """Layer normalization (Ba et al. 2016, arXiv:1607.06450, equation 3) of convolutional layers.
+
+    Mean and variance of each sample over C, H and W; scale and shift per channel. Equal to
+    `nn.GroupNorm(1, C)`.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.normalize(x, *pool(*instance_moments(self.check(x)), dim=1))
+
+
+Norm = LayerNorm2d

@@ -1,0 +1,5 @@
+"""PyTorch's own batch normalization: the reference that `bn` is held against."""
+
+from torch import nn
+
+Norm = nn.BatchNorm2d

@@ -1,0 +1,150 @@
+"""What people read: the runs' results side by side, as tables."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from normlab import files
+from normlab.errors import NormlabError
+from normlab.layout import run_files
+from normlab.registry import NORMS
+
+SETS = ("train", "val", "test")
+SCORES = ("accuracy", "f1_micro", "f1_macro")
+CURVES = ("train_error", "val_error", "train_loss", "val_loss")
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that a run left behind for people to read."""
+
+    run: str
+    metrics: dict[str, Any]
+    log: list[dict[str, float]]
+    quantiles: list[dict[str, float]]
+    predictions: list[dict[str, str]]
+
+    @property
+    def norm(self) -> str:
+        return self.metrics["norm"]
+
+    @property
+    def batch_size(self) -> int:
+        return self.metrics["batch_size"]
+
+    @property
+    def label(self) -> str:
+        """What figures and tables call the run."""
+        return f"{NORMS.get(self.norm, self.norm)}, {self.batch_size}"
+
+    def curve(self, name: str) -> tuple[list[float], list[float]]:
+        """Epochs and values of one of CURVES."""
+        return [row["epoch"] for row in self.log], [row[name] for row in self.log]
+
+
+def load(run: str) -> Result:
+    """Read what `run` left in data/runs; raises `NormlabError` where something is missing."""
+    made = run_files(run)
+    try:
+        metrics = json.loads(made.metrics.read_text())
+        log, quantiles = (_numbers(path) for path in (made.log, made.quantiles))
+        return Result(run, metrics, log, quantiles, files.read_csv(made.predictions))
+    except FileNotFoundError as error:
+        raise NormlabError(f"{error.filename}: no such file; `dvc pull` or `dvc repro`") from None
+    except (ValueError, KeyError) as error:
+        raise NormlabError(
+            f"{made.log.parent}: damaged ({error}); `dvc checkout --force`"
+        ) from None
+
+
+def _numbers(path: Path) -> list[dict[str, float]]:
+    return [{key: float(value) for key, value in row.items()} for row in files.read_csv(path)]
+
+
+def best(results: list[Result]) -> Result:
+    """The result with the best validation accuracy, the first of several."""
+    return max(results, key=lambda result: result.metrics["val"]["accuracy"])
+
+
+def find(results: list[Result], norm: str, batch_size: int | None = None) -> Result | None:
+    """The first result of `norm`, at `batch_size` if one is given."""
+    for result in results:
+        if result.norm == norm and batch_size in (None, result.batch_size):
+            return result
+    return None
+
+
+def standard_error(accuracy: float, count: int) -> float:
+    """Binomial standard error of an accuracy measured on `count` images."""
+    return math.sqrt(accuracy * (1 - accuracy) / count)
+
+
+def write_tables(folder: Path, results: list[Result]) -> None:
+    """Write into `folder` metrics a file per run, curves, quantiles, predictions and a summary."""
+    for result in results:
+        files.write_json(folder / "metrics" / f"{result.run}.json", result.metrics)
+    curves = [
+        {"run": result.run, "label": result.label, **row, "epoch": int(row["epoch"])}
+        for result in results
+        for row in result.log
+    ]
+    files.write_csv(folder / "curves.csv", curves, ("run", "label", "epoch", "lr", *sorted(CURVES)))
+    names = [name for name in results[0].quantiles[0] if name != "epoch"]
+    quantiles = [
+        {
+            "run": result.run,
+            "label": result.label,
+            "epoch": int(row["epoch"]),
+            "quantile": f"{name[1:]} %",
+            "feature": row[name],
+        }
+        for result in results
+        for row in result.quantiles
+        for name in names
+    ]
+    files.write_csv(
+        folder / "quantiles.csv", quantiles, ("run", "label", "epoch", "quantile", "feature")
+    )
+    files.write_csv(folder / "confusion.csv", best(results).predictions, ("actual", "predicted"))
+    summary = summarize(results)
+    files.write_csv(folder / "summary.csv", summary, tuple(summary[0]))
+    files.write_text(folder / "summary.md", markdown(results))
+
+
+def summarize(results: list[Result]) -> list[dict[str, Any]]:
+    """A row a run: what it is, its best epoch, and every score on every set, as fractions."""
+    return [
+        {
+            "run": result.run,
+            "norm": result.norm,
+            "batch_size": result.batch_size,
+            "epoch": result.metrics["epoch"],
+            "epochs": result.metrics["epochs"],
+            "diverged": result.metrics["diverged"],
+            **{f"{s}_{score}": result.metrics[s][score] for s in SETS for score in SCORES},
+        }
+        for result in results
+    ]
+
+
+def markdown(results: list[Result]) -> str:
+    """The summary as a Markdown table in percent, the best value of a column in bold."""
+    columns = [(s, score) for s in SETS for score in SCORES]
+    top = {c: max(round(r.metrics[c[0]][c[1]], 4) for r in results) for c in columns}
+    titles = {"accuracy": "accuracy", "f1_micro": "micro-F1", "f1_macro": "macro-F1"}
+    head = ["run", "norm", "batch size", "best epoch"] + [f"{s} {titles[x]}" for s, x in columns]
+    lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
+    for result in results:
+        name = NORMS.get(result.norm, result.norm)
+        epoch = f"{result.metrics['epoch']} of {result.metrics['epochs']}"
+        cells = [result.run, name, str(result.batch_size), epoch]
+        for column in columns:
+            value = round(result.metrics[column[0]][column[1]], 4)
+            text = f"{100 * value:.2f}"
+            cells.append(f"**{text}**" if value == top[column] else text)
+        if result.metrics["diverged"]:
+            cells[1] += " (diverged)"
+        lines.append(cells)
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

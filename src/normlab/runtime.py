@@ -1,0 +1,147 @@
+"""What a training runs on: device, precision, compilation, and that it repeats bit by bit."""
+
+import os
+import platform
+import shutil
+import sys
+import sysconfig
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from normlab.errors import NormlabError
+
+#: `compile: auto` compiles from so many FLOPs on: about where the time saved exceeds the half
+#: minute that compiling takes (benchmarks/throughput.py prints both)
+COMPILE_FROM_FLOPS = {"cpu": 4e12, "cuda": 5e13}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """`device` computes; convolutions in bfloat16 if `bfloat16`, else float32."""
+
+    device: torch.device
+    bfloat16: bool = False
+    compiles: bool = False
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
+
+    def to_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, non_blocking=True)
+
+    def compile(self, function: Callable[..., Any], batch_size: int) -> Callable[[Tensor], Any]:
+        """`function` of a batch `[N, ...]`, compiled for batches of `batch_size` if that is wished.
+
+        A last, smaller batch is computed without compiling: a second compilation for one step
+        an epoch would not pay.
+        """
+        if not self.compiles:
+            return function
+        # CUDA graphs: at batch size 8 a step is bound by launching its kernels.
+        mode = "reduce-overhead" if self.device.type == "cuda" else None
+        fast = torch.compile(function, dynamic=False, mode=mode)
+        return lambda batch: fast(batch) if len(batch) == batch_size else function(batch)
+
+
+def make(precision: str, compile_: str | bool, flops: float, devices: int = 1) -> Runtime:
+    """The runtime for a computation of `flops` floating-point operations.
+
+    What `auto` decides follows from the arguments and the machine's features, never from a
+    timing, so that the same run on the same machine gives the same bytes.
+
+    Raises `NormlabError` when the machine has no bfloat16, or no compiler for `compile_` True.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cuda":
+        local_rank = int(os.environ.get("LOCAL_RANK", 0))
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+        make_deterministic()
+    bfloat16 = precision == "bfloat16"
+    if bfloat16 and not has_bfloat16(device):
+        raise NormlabError(
+            "train.precision = bfloat16: this processor has no bfloat16 instructions and would "
+            "run a hundred times slower; use train.precision = float32"
+        )
+    return Runtime(device, bfloat16, _compiles(compile_, flops, device, devices))
+
+
+def make_deterministic() -> None:
+    """Let a GPU use only algorithms that repeat bit by bit.
+
+    On the CPU those that are used here do so anyway, with the same number of threads; asking for
+    it would import the whole of torch's compiler, which takes as long as torch itself.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    # It would also fill new memory, as a guard against reading it uninitialized, which no code
+    # here does; at batch size 8 that costs time.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether `device` multiplies bfloat16 in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _compiles(setting: str | bool, flops: float, device: torch.device, devices: int) -> bool:
+    wished = setting is True or (
+        setting == "auto" and devices == 1 and flops >= COMPILE_FROM_FLOPS[device.type]
+    )
+    if not wished:
+        return False
+    missing = missing_compiler()
+    if missing and setting is True:
+        raise NormlabError(f"train.compile = true: {missing}; use train.compile = auto")
+    if missing:
+        print(f"warning: {missing}; training without torch.compile, slower", file=sys.stderr)
+    return not missing
+
+
+def missing_compiler() -> str | None:
+    """What torch.compile lacks on this machine, or None."""
+    if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++")):
+        return "no C++ compiler is found (g++ or clang++)"
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    if not header.exists():
+        return f"Python's header files are not installed ({header})"
+    return None
+
+
+def channels_last(model: nn.Module, runtime: Runtime) -> nn.Module:
+    """Move `model` to the runtime's device, its weights in the layout convolutions are fast in."""
+    return model.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def describe(runtime: Runtime) -> dict[str, Any]:
+    """What varies between machines and may change the last bits of a result."""
+    record = {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "device": runtime.device.type,
+        "precision": "bfloat16" if runtime.bfloat16 else "float32",
+        "compiled": runtime.compiles,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    if runtime.device.type == "cuda":
+        record["gpu"] = torch.cuda.get_device_name(runtime.device)
+    return record
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(": ", 1)[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

@@ -1,0 +1,72 @@
+"""The validation set: drawn once, by a fixed seed, out of the training images."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from normlab import files
+from normlab.errors import NormlabError
+from normlab.images import Images
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices into the training images, and what normalizes an image.
+
+    `mean` and `std` are per channel (red, green, blue), of the images of `train` alone, on
+    pixels scaled to [0, 1].
+    """
+
+    train: list[int]
+    val: list[int]
+    mean: list[float]
+    std: list[float]
+
+
+def draw(images: Images, val_size: int | float, seed: int) -> Split:
+    """Draw `val_size` images (a fraction below 1, or a number) for validation.
+
+    Raises `NormlabError` when the validation set would be empty or leave nothing to train on.
+    """
+    total = len(images)
+    count = round(total * val_size) if val_size < 1 else int(val_size)
+    if not 0 < count < total:
+        raise NormlabError(
+            f"split.val_size = {val_size}: makes {count} of {total} training images; "
+            f"must leave from 1 to {total - 1} for validation"
+        )
+    order = np.random.default_rng(seed).permutation(total)
+    val, train = np.sort(order[:count]), np.sort(order[count:])
+    mean, std = _moments(images.pixels[train])
+    return Split(train.tolist(), val.tolist(), mean, std)
+
+
+def _moments(pixels: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel of uint8 `[N, H, W, 3]`, exact, as fractions of 255.
+
+    Counting how often each value occurs needs no copy of the images as floats.
+    """
+    values = np.arange(256) / 255
+    means, stds = [], []
+    for channel in range(pixels.shape[-1]):
+        share = np.bincount(pixels[..., channel].ravel(), minlength=256) / pixels[..., 0].size
+        mean = float(share @ values)
+        means.append(mean)
+        stds.append(float(np.sqrt(share @ (values - mean) ** 2)))
+    return means, stds
+
+
+def write(path: Path | str, split: Split) -> None:
+    files.write_text(path, json.dumps(asdict(split)) + "\n")
+
+
+def read(path: Path | str) -> Split:
+    """Read what `write` wrote; raises `NormlabError` for a file that is missing or damaged."""
+    try:
+        return Split(**json.loads(Path(path).read_text()))
+    except FileNotFoundError:
+        raise NormlabError(f"{path}: no such file; `dvc repro split` makes it") from None
+    except (ValueError, TypeError) as error:
+        raise NormlabError(f"{path}: is no split ({error}); `dvc repro -f split`") from None

@@ -1,0 +1,13 @@
+"""Check params.yaml as a whole, before any other stage touches anything."""
+
+from normlab import files, layout, params
+from normlab.errors import run_command
+
+
+def main() -> None:
+    params.load()
+    files.write_text(layout.CHECKED, "params.yaml holds only allowed values\n")
+
+
+if __name__ == "__main__":
+    run_command(main)

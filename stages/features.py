@@ -1,0 +1,14 @@
+"""Quantiles of one run's penultimate features on the validation images, for every epoch."""
+
+from normlab import features, images, layout, params, split
+from normlab.errors import run_command
+
+
+def main(run: str) -> None:
+    wanted = params.load().features.quantiles
+    val = images.read(layout.TRAIN_IMAGES)[split.read(layout.SPLIT).val]
+    features.write(run, features.quantiles(layout.run_files(run).history, val, wanted))
+
+
+if __name__ == "__main__":
+    run_command(main)
