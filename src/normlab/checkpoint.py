@@ -46,7 +46,7 @@ def load(path: Path | str) -> tuple[ResNet, Spec, int]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             content = json.loads((file.metadata() or {})["normlab"])
-            state = {name: file.get_tensor(name) for name in file.keys()}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         epoch = content.pop("epoch")
         lists = {key: tuple(content[key]) for key in ("classes", "mean", "std")}
         spec = Spec(**{**content, **lists})

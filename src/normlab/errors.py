@@ -11,10 +11,11 @@ class NormlabError(Exception):
 
 
 def run_command(command: Callable[..., Any]) -> None:
-    """Run `command` as a typer command: a `NormlabError` becomes one line on stderr and exit code 1.
+    """Run `command` as a typer command.
 
-    An `OSError` (disk full, no permission) is the user's to put right as well, so it gets the
-    same treatment; anything else is a bug and keeps its traceback.
+    A `NormlabError` becomes one line on stderr and exit code 1, and so does an `OSError` (disk
+    full, no permission), which is the user's to put right as well. Anything else is a bug and
+    keeps its traceback.
     """
     import typer
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -18,7 +19,7 @@ matplotlib.use("agg")
 
 #: Okabe and Ito's colours, told apart also by colour-blind eyes; one a norm, in their order
 PALETTE = ("#000000", "#0072B2", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#8C8C8C", "#56B4E9")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -50,6 +51,9 @@ def draw_all(folder: Path, results: list[Result], dpi: int, extension: str) -> N
     with plt.rc_context(STYLE):
         for name, draw in FIGURES.items():
             figure = draw(results)
+            for axis in figure.axes:
+                if axis.get_ylabel() == "error":
+                    axis.set_ylim(bottom=0)  # only now: it stops the axis from growing
             figure.savefig(folder / f"{name}.{extension}", dpi=dpi, metadata=dateless)
             plt.close(figure)
 
@@ -63,7 +67,7 @@ def error_curves(results: list[Result]) -> Figure:
         for result in results:
             _line(axis, result, name, label=f"{result.label}")
         _error_axis(axis, title)
-    axes[1].set_ylabel("")
+    axes[1].label_outer()
     figure.legend(
         *axes[0].get_legend_handles_labels(),
         loc="outside right center",
@@ -111,7 +115,6 @@ def sanity(results: list[Result]) -> Figure:
     right.axhline(0, color="black", linewidth=0.8)
     _error_axis(right, "BN from scratch minus PyTorch's")
     right.set_ylabel("difference of errors")
-    right.set_ylim(auto=True)
     right.legend()
     return figure
 
@@ -275,7 +278,6 @@ def _error_axis(axis: Axes, title: str) -> None:
     axis.set_ylabel("error")
     axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axis.set_ylim(bottom=0)
 
 
 def _multiples(results: list[Result]) -> tuple[Figure, list[Axes]]:

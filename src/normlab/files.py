@@ -25,9 +25,9 @@ def atomic(path: Path | str) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
-        if path.is_dir():  # os.replace cannot replace a folder that is not empty
+        if path.is_dir():  # a folder that is not empty cannot be replaced
             shutil.rmtree(path)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         _remove(temporary)
 

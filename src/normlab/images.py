@@ -34,8 +34,8 @@ class Images:
     def checksum(self) -> str:
         """SHA-256 over class names, labels and pixels."""
         digest = hashlib.sha256(json.dumps(self.classes).encode())
-        digest.update(np.ascontiguousarray(self.labels, "<i8"))
-        digest.update(np.ascontiguousarray(self.pixels))
+        digest.update(self.labels.astype("<i8").tobytes())
+        digest.update(self.pixels.tobytes())
         return digest.hexdigest()
 
 

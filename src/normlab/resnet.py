@@ -95,7 +95,7 @@ def flops_per_image(n: int) -> int:
     total, channels, size = 0, 3, 32
     for stage, width in enumerate(WIDTHS):
         size = 32 >> stage
-        for layer in range(2 * n + (stage == 0)):
+        for _ in range(2 * n + (stage == 0)):
             total += 2 * 9 * channels * width * size * size
             channels = width
     return total
@@ -106,4 +106,4 @@ def project(model: nn.Module) -> None:
     """Put parameters that a norm constrains back where they belong; after every step."""
     for module in model.modules():
         if hasattr(module, "project"):
-            module.project()
+            module.project()  # type: ignore[operator]

@@ -81,7 +81,7 @@ def make_deterministic() -> None:
     torch.use_deterministic_algorithms(True)
     # It would also fill new memory, as a guard against reading it uninitialized, which no code
     # here does; at batch size 8 that costs time.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -69,10 +69,12 @@ class Trainer:
     random needs saving to resume, and every device sees the same batches.
     """
 
-    def __init__(self, job: Job, train: Images, val: Images, run: Runtime) -> None:
+    def __init__(
+        self, job: Job, train: Images, val: Images, run: Runtime, model: nn.Module | None = None
+    ) -> None:
         self.job, self.runtime = job, run
         torch.manual_seed(job.seed)
-        self.model = runtime.channels_last(job.spec.build(), run)
+        self.model = runtime.channels_last(model or job.spec.build(), run)
         self.optimizer = make_optimizer(self.model, job.train)
 
         self.mean = torch.tensor(job.spec.mean, device=run.device)
@@ -261,7 +263,10 @@ def write_outputs(
 
 
 def determinants(job: Job, data: dict[str, str], device: Runtime) -> dict[str, Any]:
-    """What determines the bytes of a training, for `scratch.fingerprint`; `data`: files' digests."""
+    """What determines the bytes of a training, for `scratch.fingerprint`.
+
+    `data` are the digests of the files it reads.
+    """
     train = job.train.model_dump()
     del train["devices"]  # a training may go on with another number of devices
     return {

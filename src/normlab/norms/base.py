@@ -20,7 +20,7 @@ MOMENTUM = 0.1  #: weight of the newest batch in running statistics
 
 
 def instance_moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Variance (not corrected for bias) and mean of `x` `[N, C, H, W]` over H and W, each `[N, C]`."""
+    """Variance (biased) and mean of `x` `[N, C, H, W]` over H and W, each `[N, C]`."""
     return torch.var_mean(wide(x), dim=(2, 3), correction=0)
 
 

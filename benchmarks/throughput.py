@@ -1,0 +1,302 @@
+"""Training throughput of every norm: against PyTorch's layers, no norm, and a plain loop.
+
+All models take turns, a few steps each, round after round, so that what else the machine does
+falls on all alike; the figures are medians over the rounds. `limit` is the rate at which the
+machine runs the model's convolutions alone, forward and backward. See `--help`.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from normlab import files, params, runtime
+from normlab.augment import crop, draw, pad
+from normlab.checkpoint import Spec
+from normlab.images import Images
+from normlab.registry import NORMS
+from normlab.training import Job, Trainer
+
+IMAGES = 2048  #: random images to train on; their content does not matter
+GROUPS = 8
+TORCH_LAYERS: dict[str, Callable[[int], nn.Module]] = {
+    "bn": nn.BatchNorm2d,
+    "in": lambda channels: nn.InstanceNorm2d(channels, affine=True),
+    "ln": lambda channels: nn.GroupNorm(1, channels),
+    "gn": lambda channels: nn.GroupNorm(GROUPS, channels),
+}
+OURS = tuple(name for name in NORMS if name not in ("torch_bn", "nn"))
+Step = Callable[[], None]
+
+
+def random_images(count: int) -> Images:
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (count, 32, 32, 3), np.uint8)
+    classes = tuple(str(number) for number in range(10))
+    return Images(pixels, generator.integers(0, 10, count), classes)
+
+
+def make_trainer(norm: str, batch_size: int, device: runtime.Runtime, images: Images) -> Trainer:
+    """A trainer of `norm`; `torch:gn` is PyTorch's layer in its place."""
+    torch_layer, _, name = norm.rpartition(":")
+    spec = Spec("benchmark", name, batch_size, 2, GROUPS, images.classes, (0.5,) * 3, (0.25,) * 3)
+    train = params.load().train.model_copy(update={"lr": 0.01})
+    model = spec.build()
+    if torch_layer:
+        replace_norms(model, TORCH_LAYERS[name])
+    trainer = Trainer(Job(spec, train, 1), images, images[np.arange(8)], device, model)
+    trainer.model.train()
+    return trainer
+
+
+def replace_norms(model: nn.Module, make: Callable[[int], nn.Module]) -> None:
+    for name, child in model.named_children():
+        if hasattr(child, "num_channels"):
+            setattr(model, name, make(child.num_channels))
+        else:
+            replace_norms(child, make)
+
+
+def batches(trainer: Trainer) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Endless augmented batches, as an epoch makes them."""
+    generator = torch.Generator().manual_seed(0)
+    size = trainer.batch_size
+    while True:
+        draws = draw(len(trainer.labels), 4, True, generator)
+        draws = type(draws)(*(trainer.runtime.to_device(t) for t in vars(draws).values()))
+        labels = trainer.labels[draws.order]
+        for begin in range(0, len(labels) - size + 1, size):
+            part = slice(begin, begin + size)
+            yield crop(trainer.padded, draws, part), labels[part]
+
+
+def step_of(trainer: Trainer) -> Step:
+    source = batches(trainer)
+
+    def step() -> None:
+        pixels, labels = next(source)
+        trainer.step(pixels, labels, trainer.batch_size)
+
+    return step
+
+
+def plain_loop(norm: str, batch_size: int, images: Images) -> Step:
+    """What a plain script does: DataLoader, torchvision's transforms an image, eager float32."""
+    from PIL import Image
+    from torchvision import transforms
+
+    from normlab.resnet import ResNet
+
+    transform = transforms.Compose(
+        [
+            transforms.RandomCrop(32, padding=4),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize((0.5,) * 3, (0.25,) * 3),
+        ]
+    )
+
+    class Dataset(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return len(images)
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+            image = Image.fromarray(images.pixels[index])
+            return transform(image), int(images.labels[index])
+
+    model = ResNet(2, 10, "nn")
+    if norm != "nn":
+        model = ResNet(2, 10, "bn")
+        replace_norms(model, plain_layer(norm))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+
+    def forever() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        while True:
+            yield from torch.utils.data.DataLoader(
+                Dataset(), batch_size, shuffle=True, drop_last=True
+            )
+
+    source = forever()
+
+    def step() -> None:
+        pixels, labels = next(source)
+        optimizer.zero_grad()
+        F.cross_entropy(model(pixels), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def plain_layer(norm: str) -> Callable[[int], nn.Module]:
+    """The norm as its equation is usually typed in, each statistic by itself, eager."""
+
+    class Plain(nn.Module):
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1, channels, 1, 1))
+            self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
+            self.gate = nn.Parameter(torch.ones(1, channels, 1, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            n, c, h, w = x.shape
+            if norm == "gn":
+                grouped = standardize(x.view(n, GROUPS, c // GROUPS, h, w), (2, 3, 4))
+                y = grouped.view(n, c, h, w)
+            elif norm == "bin":
+                y = self.gate * standardize(x, (0, 2, 3)) + (1 - self.gate) * standardize(x, (2, 3))
+            else:
+                y = standardize(x, {"bn": (0, 2, 3), "in": (2, 3), "ln": (1, 2, 3)}[norm])
+            return y * self.weight + self.bias
+
+    def standardize(x: torch.Tensor, dims: tuple[int, ...]) -> torch.Tensor:
+        mean = x.mean(dims, keepdim=True)
+        var = ((x - mean) ** 2).mean(dims, keepdim=True)
+        return (x - mean) / torch.sqrt(var + 1e-5)
+
+    return nn.BatchNorm2d if norm == "torch_bn" else Plain
+
+
+def convolutions_alone(batch_size: int, device: runtime.Runtime) -> Step:
+    """The model's convolutions, forward and backward, each on an input of its shape."""
+    from normlab.resnet import ResNet
+
+    model = runtime.channels_last(ResNet(2, 10, "nn"), device)
+    calls = []
+    dtype = torch.bfloat16 if device.bfloat16 else torch.float32
+
+    def record(module: nn.Conv2d, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        first = module.in_channels == 3  # its input needs no gradient
+        like = torch.channels_last
+        x = torch.randn_like(inputs[0], dtype=dtype).contiguous(memory_format=like)
+        y = torch.randn_like(output, dtype=dtype).contiguous(memory_format=like)
+        weight = module.weight.detach().to(dtype).contiguous(memory_format=like)
+        calls.append((x, y, weight, module.stride, not first))
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(record)  # type: ignore[arg-type]
+    model(torch.randn(batch_size, 3, 32, 32, device=device.device))
+
+    def step() -> None:
+        for x, y, weight, stride, needs_input in calls:
+            F.conv2d(x, weight, None, stride, 1)
+            torch.ops.aten.convolution_backward(
+                y, x, weight, None, stride, (1, 1), (1, 1), False, (0, 0), 1,
+                (needs_input, True, False),
+            )  # fmt: skip
+
+    return step
+
+
+def measure(steps: dict[str, Step], batch_size: int, rounds: int, device: torch.device) -> dict:
+    """Median images/s of each step, taking turns."""
+    count = max(2, 256 // batch_size)
+    rates: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            begin = time.perf_counter()
+            for _ in range(count):
+                step()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            rates[name].append(count * batch_size / (time.perf_counter() - begin))
+    return {name: statistics.median(values) for name, values in rates.items()}
+
+
+def outside_share(trainer: Trainer, rounds: int) -> float:
+    """Share of an epoch that is not the step: drawing, cropping, flipping, fetching labels."""
+    source = batches(trainer)
+    inside = outside = 0.0
+    for _ in range(rounds * max(2, 256 // trainer.batch_size)):
+        begin = time.perf_counter()
+        pixels, labels = next(source)
+        middle = time.perf_counter()
+        trainer.step(pixels, labels, trainer.batch_size)
+        inside += time.perf_counter() - middle
+        outside += middle - begin
+    return outside / (inside + outside)
+
+
+def peak_memory() -> float:
+    """Peak MiB of a training on 40,000 images above what importing torch takes; in a process."""
+    code = """
+import resource, torch, sys
+from benchmarks import throughput as t
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = peak()
+images = t.random_images(40_000)
+trainer = t.make_trainer("bn", 128, t.runtime.make("float32", False, 0), images)
+step = t.step_of(trainer)
+for _ in range(5): step()
+print(peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def main(
+    batch_sizes: Annotated[str, typer.Option(help="comma-separated")] = "128,8",
+    norms: Annotated[str, typer.Option(help="comma-separated; ours")] = ",".join(OURS),
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16")] = "float32",
+    compiled: Annotated[bool, typer.Option(help="use torch.compile")] = True,
+    rounds: Annotated[int, typer.Option(min=1)] = 9,
+    out: Annotated[Path | None, typer.Option(help="CSV file to write")] = None,
+) -> None:
+    device = runtime.make(precision, compiled, 0)
+    images = random_images(IMAGES)
+    chosen = norms.split(",")
+    console = Console(width=150)
+    rows = []
+    for batch_size in map(int, batch_sizes.split(",")):
+        names = [*chosen, *(f"torch:{n}" for n in chosen if n in TORCH_LAYERS), "nn"]
+        trainers = {name: make_trainer(name, batch_size, device, images) for name in names}
+        steps = {name: step_of(trainer) for name, trainer in trainers.items()}
+        for name in [*chosen, "nn"]:
+            steps[f"plain:{name}"] = plain_loop(name, batch_size, images)
+        steps["limit"] = convolutions_alone(batch_size, device)
+        first_seconds = {}
+        for name, step in steps.items():  # compiles, and warms up
+            begin = time.perf_counter()
+            step()
+            first_seconds[name] = time.perf_counter() - begin
+            step()
+        rates = measure(steps, batch_size, rounds, device.device)
+        for name in [*chosen, "nn"]:
+            theirs = rates.get(f"torch:{name}")
+            rows.append(
+                {
+                    "batch_size": batch_size,
+                    "norm": name,
+                    "images_per_s": round(rates[name]),
+                    "vs_torch_layer": round(rates[name] / theirs, 2) if theirs else "",
+                    "step_vs_no_norm": round(rates["nn"] / rates[name], 2),
+                    "vs_plain_loop": round(rates[name] / rates[f"plain:{name}"], 2),
+                    "share_of_limit": round(rates[name] / rates["limit"], 2),
+                    "outside_step": round(outside_share(trainers[name], rounds), 3),
+                    "first_step_s": round(first_seconds[name], 1),
+                }
+            )
+        console.print(f"batch size {batch_size}: convolutions alone {rates['limit']:.0f} images/s")
+    table = Table(*rows[0], title=f"{precision}, {json.dumps(runtime.describe(device))}")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    console.print(table)
+    console.print(f"peak memory of a training above torch's own: {peak_memory():.0f} MiB")
+    if out:
+        files.write_csv(out, rows, tuple(rows[0]))
+
+
+if __name__ == "__main__":
+    typer.run(main)
