@@ -4,9 +4,10 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 PYTHON ?= python3
+JOBS ?= 2
 INSTALLED := .venv/requirements.txt
 
-.PHONY: help install demo test lint format lock
+.PHONY: help install demo study test lint format lock
 
 help: ## What can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -20,7 +21,10 @@ $(INSTALLED): requirements.txt
 	cp requirements.txt $@
 
 demo: $(INSTALLED) ## Run the whole pipeline on small images, in minutes, beside your own results
-	bash scripts-placeholder
+	PYTHONPATH=src python -m normlab demo --jobs $(JOBS)
+
+study: $(INSTALLED) ## Run the whole pipeline of params.yaml, JOBS=2 runs side by side
+	PYTHONPATH=src python -m normlab study --jobs $(JOBS)
 
 test: $(INSTALLED) lint ## Lint, check types, run the tests
 	python -m pytest

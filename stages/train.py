@@ -1,10 +1,12 @@
 """Train one run."""
 
+import sys
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
 
-from normlab import files, images, layout, params, runtime, split, training
+from normlab import distributed, files, images, layout, params, runtime, split, training
 from normlab.checkpoint import Spec
 from normlab.errors import run_command
 from normlab.scratch import Scratch, fingerprint
@@ -13,6 +15,8 @@ from normlab.scratch import Scratch, fingerprint
 def main(run: str, norm: str, batch_size: int, groups: Annotated[int, typer.Option()] = 1) -> None:
     config = params.load()
     params.check_run(run, norm, batch_size, groups)
+    if config.train.devices > 1 and not distributed.is_worker():
+        return distributed.launch(config.train.devices, ["stages.train", *sys.argv[1:]])
     data, parts = images.read(layout.TRAIN_IMAGES), split.read(layout.SPLIT)
     spec = Spec(
         run=run,
@@ -26,12 +30,20 @@ def main(run: str, norm: str, batch_size: int, groups: Annotated[int, typer.Opti
     )
     job = training.Job(spec, config.train, config.seed)
     device = runtime.make(
-        config.train.precision, config.train.compile, training.flops(job, len(parts.train))
+        config.train.precision,
+        config.train.compile,
+        training.flops(job, len(parts.train)),
+        config.train.devices,
     )
     digests = {str(path): files.sha256(path) for path in (layout.TRAIN_IMAGES, layout.SPLIT)}
-    with Scratch(run, fingerprint(training.determinants(job, digests, device))) as scratch:
+    key = fingerprint(training.determinants(job, digests, device))
+    with (
+        distributed.group(device.device),
+        Scratch(run, key) if distributed.rank() == 0 else nullcontext() as scratch,
+    ):
         training.run(job, data[parts.train], data[parts.val], device, scratch)
-        scratch.remove()
+        if scratch:
+            scratch.remove()
 
 
 if __name__ == "__main__":

@@ -3,9 +3,21 @@
 Kept apart from training because the norms need sums over the whole batch as well.
 """
 
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from normlab.errors import NormlabError
+
+T = TypeVar("T")
+ANOTHER_DIED = 75  #: exit code of a process that lost the others
 
 
 def world_size() -> int:
@@ -41,3 +53,69 @@ def shard(count: int) -> slice:
     """This process's part of `count` items: contiguous, sizes that differ by one at most."""
     size, place = world_size(), rank()
     return slice(count * place // size, count * (place + 1) // size)
+
+
+def is_worker() -> bool:
+    """Whether torchrun started this process."""
+    return "LOCAL_RANK" in os.environ
+
+
+@contextmanager
+def group(device: torch.device) -> Iterator[None]:
+    """Join the processes that torchrun started; without torchrun, do nothing."""
+    if not is_worker():
+        yield
+        return
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+        dist.destroy_process_group()
+    except RuntimeError as error:
+        if "gloo" not in str(error) and "NCCL" not in str(error):
+            raise
+        os._exit(ANOTHER_DIED)  # there is no group left to leave in order
+
+
+def from_first(value: T) -> T:
+    """`value` of the first process, in every process."""
+    if world_size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
+
+
+def launch(devices: int, command: list[str]) -> None:
+    """Run the module and arguments `command` under torchrun, in `devices` processes.
+
+    They are divided among the nodes that torchrun's own variables name (PET_NNODES,
+    PET_NODE_RANK, PET_MASTER_ADDR, PET_MASTER_PORT).
+
+    Raises `NormlabError` when a process dies; the others are ended then.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+
+    nodes = int(os.environ.get("PET_NNODES", 1))
+    if devices % nodes:
+        raise NormlabError(f"train.devices = {devices}: must be a multiple of PET_NNODES = {nodes}")
+    local = devices // nodes
+    if torch.cuda.is_available() and local > torch.cuda.device_count():
+        raise NormlabError(
+            f"train.devices = {devices}: this machine has {torch.cuda.device_count()} GPUs"
+        )
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // local)))
+    logging.getLogger("torch").setLevel(logging.CRITICAL)  # its reports of failures are pages long
+    standalone = ["--standalone"] if nodes == 1 else []
+    try:
+        run(parse_args([*standalone, f"--nproc-per-node={local}", "-m", *command]))
+    except ChildFailedError as error:
+        worker, failure = min(error.failures.items(), key=lambda f: f[1].exitcode)
+        if failure.exitcode == 1:
+            sys.exit(1)  # it has said itself what is wrong
+        raise NormlabError(
+            f"process {worker} of {devices} ended with {failure.signal_name()} "
+            f"(exit code {failure.exitcode}); the others were ended; `dvc repro` goes on from the "
+            "last whole epoch"
+        ) from None

@@ -37,5 +37,6 @@ def run_app(app: Callable[[], Any]) -> None:
 
 def fail(line: str) -> None:
     """Print `line` as an error and leave with exit code 1."""
-    print(f"error: {' '.join(line.split())}", file=sys.stderr, flush=True)
+    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks for all
+        print(f"error: {' '.join(line.split())}", file=sys.stderr, flush=True)
     sys.exit(1)

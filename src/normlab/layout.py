@@ -1,5 +1,6 @@
 """Where the pipeline's files lie: the same names as in dvc.yaml."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ TRAIN_IMAGES = Path("data/images/train.safetensors")
 TEST_IMAGES = Path("data/images/test.safetensors")
 SPLIT = Path("data/split.json")
 RESULTS = Path("results")
+SCRATCH = "NORMLAB_SCRATCH"  #: environment variable: the scratch folder
 
 
 class RunFiles(NamedTuple):
@@ -33,3 +35,14 @@ def run_files(run: str) -> RunFiles:
         records / "predictions.csv",
         records / "quantiles.csv",
     )
+
+
+def scratch_root() -> Path:
+    """The scratch folder, the same for a repository and DVC's temporary copies of it."""
+    if place := os.environ.get(SCRATCH):
+        return Path(place)
+    here = Path.cwd()
+    for parent in here.parents:  # `dvc exp run --temp` works in .dvc/tmp/exps/... of the repository
+        if parent.name == ".dvc" and "exps" in here.parts:
+            here = parent.parent
+    return here / ".scratch"

@@ -92,6 +92,12 @@ class Train(_Section):
     on_divergence: Literal["stop", "record"]
 
     @model_validator(mode="after")
+    def _compiles_alone(self) -> "Train":
+        if self.compile is True and self.devices > 1:
+            raise ValueError("train.compile = True: must be auto or false with train.devices > 1")
+        return self
+
+    @model_validator(mode="after")
     def _warmup_fits(self) -> "Train":
         if self.warmup_epochs >= self.epochs:
             raise ValueError(

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from normlab.distributed import world_size
 from normlab.errors import NormlabError
 
 #: `compile: auto` compiles from so many FLOPs on: about where the time saved exceeds the half
@@ -126,6 +127,7 @@ def describe(runtime: Runtime) -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "devices": world_size(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "device": runtime.device.type,
         "precision": "bfloat16" if runtime.bfloat16 else "float32",

@@ -10,7 +10,6 @@ import fcntl
 import hashlib
 import io
 import json
-import os
 import pickle
 import shutil
 import sys
@@ -22,21 +21,10 @@ from typing import IO, Any
 import torch
 
 from normlab import files
+from normlab.layout import scratch_root
 
-LOCATION = "NORMLAB_SCRATCH"
 #: modules that check, report or show, and so cannot change what a training writes
 NEUTRAL_MODULES = frozenset({"normlab", "normlab.errors", "normlab.params", "normlab.progress"})
-
-
-def root() -> Path:
-    """The scratch folder, the same for a repository and DVC's temporary copies of it."""
-    if place := os.environ.get(LOCATION):
-        return Path(place)
-    here = Path.cwd()
-    for parent in here.parents:  # `dvc exp run --temp` works in .dvc/tmp/exps/... of the repository
-        if parent.name == ".dvc" and "exps" in here.parts:
-            here = parent.parent
-    return here / ".scratch"
 
 
 def fingerprint(determinants: dict[str, Any]) -> str:
@@ -54,7 +42,7 @@ class Scratch:
     """The folder of one training; use as a context manager, which locks it."""
 
     def __init__(self, run: str, key: str) -> None:
-        self._base = root() / f"{run}-{key[:16]}"
+        self._base = scratch_root() / f"{run}-{key[:16]}"
         self.path = self._base
         self._lock: IO[str] | None = None
 

@@ -75,6 +75,8 @@ class Trainer:
         self.job, self.runtime = job, run
         torch.manual_seed(job.seed)
         self.model = runtime.channels_last(model or job.spec.build(), run)
+        if distributed.world_size() > 1:
+            self.model = synchronized(self.model)
         self.optimizer = make_optimizer(self.model, job.train)
 
         self.mean = torch.tensor(job.spec.mean, device=run.device)
@@ -91,7 +93,7 @@ class Trainer:
         self.factor = schedule(job.train, self.steps)
         parallel: nn.Module = self.model
         if distributed.world_size() > 1:
-            parallel = DistributedDataParallel(self.model, broadcast_buffers=False)
+            parallel = DistributedDataParallel(self.model, forward_sync_buffers=False)
         self._forward = run.compile(parallel, self.batch_size)
         self._evaluate = run.compile(self.model, BATCH_SIZE)
 
@@ -184,13 +186,28 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
+def synchronized(model: nn.Module) -> nn.Module:
+    """`model`, with PyTorch's batch norms replaced by those that see the whole batch.
+
+    Our own norms do so by themselves. Raises `NormlabError` on CPUs, where PyTorch has none.
+    """
+    torch_norms = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    if torch_norms and not next(model.parameters()).is_cuda:
+        raise NormlabError(
+            "train.devices > 1: torch_bn cannot see the whole batch on CPUs; use norm bn"
+        )
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model) if torch_norms else model
+
+
 def _mix(seed: int, epoch: int) -> int:
     """A seed for each (seed, epoch), unrelated between neighbours."""
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def run(job: Job, train: Images, val: Images, device: Runtime, scratch: Scratch) -> None:
+def run(job: Job, train: Images, val: Images, device: Runtime, scratch: Scratch | None) -> None:
     """Train `job` to its end, from where `scratch` stands, and write its outputs.
+
+    Of several processes that share the training the first has `scratch`, and writes.
 
     Raises `NormlabError` when the loss is no longer finite, unless `on_divergence` is `record`.
     """
@@ -198,10 +215,11 @@ def run(job: Job, train: Images, val: Images, device: Runtime, scratch: Scratch)
     trainer = Trainer(job, train, val, device)
     log: list[Row] = []
     environment: list[dict[str, Any]] = []
-    if state := scratch.load():
+    if state := distributed.from_first(scratch.load() if scratch else None):
         trainer.load_state(state)
         log, environment = json.loads(state["log"]), json.loads(state["environment"])
-        print(f"{name}: going on after epoch {len(log)}", flush=True)
+        if scratch:
+            print(f"{name}: going on after epoch {len(log)}", flush=True)
     environment.append({"from_epoch": len(log) + 1, **runtime.describe(device), "seconds": []})
 
     epochs = job.train.epochs
@@ -212,12 +230,15 @@ def run(job: Job, train: Images, val: Images, device: Runtime, scratch: Scratch)
             log.append(row)
             environment[-1]["seconds"].append(round(time.monotonic() - start, 2))
             if trainer.first_bad_step and job.train.on_divergence == "stop":
-                write_log(out.log, log)
+                if scratch:
+                    write_log(out.log, log)
                 raise NormlabError(
                     f"run {name}: the loss is {row['train_loss']} at epoch {row['epoch']}, step "
                     f"{trainer.first_bad_step}; the log is in {out.log}; lower train.lr, "
                     "or keep it as a result by train.on_divergence = record"
                 )
+            if not scratch:
+                continue
             checkpoint.save(
                 scratch.weights(row["epoch"]), trainer.model.state_dict(), job.spec, row["epoch"]
             )
@@ -230,6 +251,8 @@ def run(job: Job, train: Images, val: Images, device: Runtime, scratch: Scratch)
                 }
             )
             bar.epoch(report(name, row, epochs, environment[-1]["seconds"][-1]))
+    if not scratch:
+        return
     write_outputs(out, log, environment, scratch)
     print(
         f"{name}: best epoch {best_epoch(log)} of {len(log)}, "
