@@ -16,7 +16,8 @@ def main(run: str, norm: str, batch_size: int, groups: Annotated[int, typer.Opti
     config = params.load()
     params.check_run(run, norm, batch_size, groups)
     if config.train.devices > 1 and not distributed.is_worker():
-        return distributed.launch(config.train.devices, ["stages.train", *sys.argv[1:]])
+        distributed.launch(config.train.devices, ["stages.train", *sys.argv[1:]])
+        return
     data, parts = images.read(layout.TRAIN_IMAGES), split.read(layout.SPLIT)
     spec = Spec(
         run=run,

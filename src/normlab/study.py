@@ -14,10 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
+from rich.live import Live
+from rich.table import Table
 
 from normlab import pipeline
 from normlab.errors import NormlabError
 
+STAGES = ("train", "evaluate", "features")  #: of each run, in their order
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
 
 
@@ -35,8 +38,10 @@ def run(jobs: int, root: Path | str = ".") -> None:
     preparation = Repro(["split"], root, board, "data")
     if not preparation.finish():
         raise NormlabError(f"the data could not be prepared: {preparation.reason}")
+    # --single-item: a stage that another `dvc repro` is reading the outputs of cannot even be
+    # checked, DVC's lock on them refuses; the stages above the runs are done already.
     started = {
-        name: Repro([f"{stage}@{name}" for stage in ("evaluate", "features")], root, board, name)
+        name: Repro(["--single-item", *(f"{stage}@{name}" for stage in STAGES)], root, board, name)
         for name in names
     }
     with board, ThreadPoolExecutor(jobs) as pool:
@@ -120,12 +125,10 @@ class Board:
     def __init__(self, names: list[str]) -> None:
         self._lines = dict.fromkeys(names, "waiting")
         self._lock = threading.Lock()
-        self._live = None
+        self._live: Live | None = None
 
     def __enter__(self) -> "Board":
         if sys.stdout.isatty():
-            from rich.live import Live
-
             self._live = Live(get_renderable=self._table, refresh_per_second=2)
             self._live.__enter__()
         return self
@@ -135,9 +138,7 @@ class Board:
             self._live.__exit__(None, None, None)
             self._live = None
 
-    def _table(self) -> object:
-        from rich.table import Table
-
+    def _table(self) -> Table:
         table = Table.grid(padding=(0, 2))
         for name, line in self._lines.items():
             table.add_row(name, line)
