@@ -73,7 +73,7 @@ class Model(_Section):
 
 
 class Train(_Section):
-    epochs: int = Field(ge=1, le=100_000)
+    epochs: int = Field(ge=1, le=99_999)
     optimizer: Literal["sgd", "adamw", "adagrad"]
     lr: Positive
     momentum: float = Field(ge=0, lt=1)

@@ -49,6 +49,8 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         for block in self.blocks:
             if isinstance(block, Block) and isinstance(block.norm2, nn.Identity):
                 nn.init.zeros_(block.conv2.weight)

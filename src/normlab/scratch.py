@@ -74,7 +74,7 @@ class Scratch:
 
     def weights(self, epoch: int) -> Path:
         """Where the weights after `epoch` are kept."""
-        return self.path / "history" / f"epoch-{epoch:03d}.safetensors"
+        return self.path / "history" / f"epoch-{epoch:05d}.safetensors"
 
     def save(self, state: dict[str, Any]) -> None:
         """Keep `state`, tensors and plain values, atomically; it counts `state["epoch"]` epochs."""

@@ -20,6 +20,7 @@ from normlab.errors import NormlabError
 from normlab.images import Images
 from normlab.inference import BATCH_SIZE, over_images
 from normlab.layout import RunFiles, run_files
+from normlab.norms import norm_class
 from normlab.optim import base_lr, make_optimizer, schedule, set_lr
 from normlab.params import Train
 from normlab.resnet import flops_per_image, project
@@ -94,6 +95,9 @@ class Trainer:
         parallel: nn.Module = self.model
         if distributed.world_size() > 1:
             parallel = DistributedDataParallel(self.model, forward_sync_buffers=False)
+        self.first_bad_step: int | None = (
+            None  #: of the newest epoch: where the loss left finiteness
+        )
         self._forward = run.compile(parallel, self.batch_size)
         self._evaluate = run.compile(self.model, BATCH_SIZE)
 
@@ -290,6 +294,7 @@ def determinants(job: Job, data: dict[str, str], device: Runtime) -> dict[str, A
 
     `data` are the digests of the files it reads.
     """
+    norm_class(job.spec.norm)  # loads its module, whose code counts
     train = job.train.model_dump()
     del train["devices"]  # a training may go on with another number of devices
     return {

@@ -1,0 +1,121 @@
+"""What the tests share: a copy of the repository to run DVC in, and small data."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from normlab.images import Images
+
+ROOT = Path(__file__).resolve().parent.parent
+ARCHIVE = "CIFAR-10-images-d7d05618061fe37d830fb0419063d113c575ccbc.tar.gz"
+
+
+class Workspace:
+    """A copy of this repository's files in a Git repository of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.environment = {
+            **os.environ,
+            "NORMLAB_SCRATCH": str(path / ".scratch"),
+            "GIT_AUTHOR_NAME": "Test",
+            "GIT_AUTHOR_EMAIL": "test@example.invalid",
+            "GIT_COMMITTER_NAME": "Test",
+            "GIT_COMMITTER_EMAIL": "test@example.invalid",
+        }
+        self.environment.pop("PYTHONPATH", None)
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run `command` there; the word `python` is this interpreter."""
+        if command[0] in ("python", "dvc"):
+            start = [sys.executable] if command[0] == "python" else [sys.executable, "-m", "dvc"]
+            command = (*start, *command[1:])
+        environment = {
+            **self.environment,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+        done = subprocess.run(
+            command, cwd=self.path, env=environment, capture_output=True, text=True
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{command} failed:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def set(self, **values: object) -> None:
+        """Set keys of params.yaml; `train__epochs` is `train.epochs`."""
+        path = self.path / "params.yaml"
+        content = yaml.safe_load(path.read_text())
+        for key, value in values.items():
+            place = content
+            *sections, last = key.split("__")
+            for section in sections:
+                place = place[section]
+            place[last] = value
+        path.write_text(yaml.safe_dump(content))
+
+    def keep_runs(self, *names: str) -> None:
+        """Leave only some runs in dvc.yaml, so that a test of the pipeline takes less time."""
+        path = self.path / "dvc.yaml"
+        lines = path.read_text().splitlines(keepends=True)
+        runs = list(yaml.safe_load("".join(lines))["stages"]["train"]["foreach"])
+        dropped = [name for name in runs if name not in names]
+
+        def belongs(line: str) -> bool:
+            text = line.strip()
+            return any(text.startswith((f"{name}: {{", f"data/runs/{name}/")) for name in dropped)
+
+        path.write_text("".join(line for line in lines if not belongs(line)))
+
+
+def copy_repository(target: Path) -> Workspace:
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+    workspace = Workspace(target)
+    workspace.run("git", "init", "--quiet", "--initial-branch=main")
+    return workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A fresh copy of the repository, with digits as its data set and few, short runs."""
+    made = copy_repository(tmp_path / "repository")
+    (made.path / "dvc.lock").unlink(missing_ok=True)
+    shutil.rmtree(made.path / "results", ignore_errors=True)
+    made.set(dataset="digits", train__epochs=2, model__n=1, split__val_size=0.8)
+    made.keep_runs("main", "bn")
+    return made
+
+
+@pytest.fixture
+def images() -> Callable[[int], Images]:
+    """Makes so many random images of three classes."""
+
+    def make(count: int) -> Images:
+        generator = np.random.default_rng(count)
+        pixels = generator.integers(0, 256, (count, 32, 32, 3), np.uint8)
+        return Images(pixels, np.arange(count) % 3, ("cat", "dog", "emu"))
+
+    return make
+
+
+@pytest.fixture
+def mirror() -> Path:
+    """The folder that holds the CIFAR-10 archive; skips where there is none."""
+    places = [os.environ.get("NORMLAB_MIRROR", ""), str(ROOT.parent / "shared/datasets")]
+    for place in filter(None, places):
+        if (Path(place) / ARCHIVE).is_file():
+            return Path(place)
+    pytest.skip(f"no mirror: set NORMLAB_MIRROR to a folder that holds {ARCHIVE}")
