@@ -9,6 +9,10 @@ from typing import Any
 class NormlabError(Exception):
     """Something the user can put right. Its text is one line: what is wrong, what to do next."""
 
+    def __init__(self, line: str) -> None:
+        # Reasons come from other libraries, which break their lines (YAML shows the place).
+        super().__init__(" ".join(part.strip() for part in line.splitlines()))
+
 
 def run_command(command: Callable[..., Any]) -> None:
     """Run `command` as a typer command.
@@ -32,7 +36,8 @@ def run_app(app: Callable[[], Any]) -> None:
         fail(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        fail(f"{where}{os.strerror(error.errno) if error.errno else error}")
+        reason = os.strerror(error.errno) if error.errno else error
+        fail(f"{where}{reason}; check that path, its permissions and the space left on its disk")
 
 
 def fail(line: str) -> None:

@@ -4,11 +4,20 @@ Every stage reads the whole file through `load`, so a wrong value anywhere stops
 before it touches anything.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from normlab.errors import NormlabError
 from normlab.registry import NORMS
@@ -16,28 +25,41 @@ from normlab.registry import NORMS
 WIDTHS = (16, 32, 64)  #: channels of the three stages (He et al. 2016, section 4.2)
 DATASETS = ("cifar10", "cifar10-jpeg", "digits")
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-def _dataset(value: str) -> str:
-    if value in DATASETS or (value.startswith("folder:") and value != "folder:"):
+# The checks of a norm, a data set, a val_size and compile come before pydantic's own, so that a
+# value of a wrong type is answered with what is allowed, too.
+
+
+def _dataset(value: Any) -> str:
+    if isinstance(value, str) and (
+        value in DATASETS or (value.startswith("folder:") and value != "folder:")
+    ):
         return value
     raise ValueError(f"must be one of {', '.join(DATASETS)}, folder:<path>")
 
 
-def check_norm(value: str) -> str:
+def check_norm(value: Any) -> str:
     """Return `value` if it names a norm; raise `ValueError` with the names that exist otherwise."""
-    if value in NORMS:
+    if isinstance(value, str) and value in NORMS:
         return value
     raise ValueError(f"must be one of {', '.join(NORMS)}")
 
 
-def _val_size(value: int | float) -> int | float:
-    if isinstance(value, bool) or not (0 < value < 1 or (value >= 1 and value == int(value))):
-        raise ValueError("must be a fraction between 0 and 1, or a number of images from 1")
-    return value
+def _val_size(value: Any) -> int | float:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    if isinstance(value, float) and (0 < value < 1 or (value >= 1 and value.is_integer())):
+        return value
+    raise ValueError("must be a fraction between 0 and 1, or a number of images from 1")
+
+
+def _compile(value: Any) -> str | bool:
+    if value == "auto" or isinstance(value, bool):  # 1 == True, and is not meant
+        return value
+    raise ValueError("must be auto, true or false")
 
 
 def check_groups(value: int) -> int:
@@ -64,7 +86,7 @@ class _Section(BaseModel):
 
 
 class Split(_Section):
-    val_size: Annotated[int | float, AfterValidator(_val_size)]
+    val_size: Annotated[int | float, BeforeValidator(_val_size)]
 
 
 class Model(_Section):
@@ -87,7 +109,7 @@ class Train(_Section):
     crop_padding: int = Field(ge=0, le=16)
     flip: bool
     precision: Literal["float32", "bfloat16"]
-    compile: Literal["auto", True, False]
+    compile: Annotated[Literal["auto", True, False], BeforeValidator(_compile)]
     devices: int = Field(ge=1, le=4096)
     on_divergence: Literal["stop", "record"]
 
@@ -101,7 +123,7 @@ class Train(_Section):
     def _warmup_fits(self) -> "Train":
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
-                f"train.warmup_epochs = {self.warmup_epochs}: "
+                f"train.warmup_epochs = {self.warmup_epochs:g}: "
                 f"must be less than train.epochs = {self.epochs}"
             )
         return self
@@ -119,9 +141,9 @@ class Plots(_Section):
 class Params(_Section):
     """The whole of params.yaml. What each key means is said in the file itself."""
 
-    dataset: Annotated[str, AfterValidator(_dataset)]
+    dataset: Annotated[str, BeforeValidator(_dataset)]
     seed: int = Field(ge=0, lt=2**31)
-    norm: Annotated[str, AfterValidator(check_norm)]
+    norm: Annotated[str, BeforeValidator(check_norm)]
     batch_size: int = Field(ge=1, le=65536)
     split: Split
     model: Model
@@ -134,7 +156,7 @@ class Run(_Section):
     """A run as dvc.yaml's map of runs gives it to the stage train."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    norm: Annotated[str, AfterValidator(check_norm)]
+    norm: Annotated[str, BeforeValidator(check_norm)]
     batch_size: int = Field(ge=1, le=65536)
     groups: Annotated[int, AfterValidator(check_groups)]
 
@@ -144,7 +166,7 @@ def check_run(name: str, norm: str, batch_size: int, groups: int) -> None:
     try:
         Run(name=name, norm=norm, batch_size=batch_size, groups=groups)
     except ValidationError as error:
-        raise NormlabError(f"dvc.yaml: run {name}: {describe(error)}") from None
+        raise NormlabError(f"dvc.yaml: run {name}: {describe(error, Run)}") from None
 
 
 def load(path: Path | str = "params.yaml") -> Params:
@@ -157,10 +179,10 @@ def load(path: Path | str = "params.yaml") -> Params:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise NormlabError(f"{path}: no such file; run from the repository's root") from None
-    except yaml.YAMLError as error:
-        raise NormlabError(f"{path}: is not YAML: {error}") from None
     except UnicodeDecodeError as error:
         raise NormlabError(f"{path}: is not UTF-8 text: {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date 2020-13-45, [[[[...
+        raise NormlabError(f"{path}: is not YAML: {error}") from None
     return parse(content, str(path))
 
 
@@ -169,27 +191,35 @@ def parse(content: Any, source: str = "params.yaml") -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise NormlabError(f"{source}: {describe(error)}") from None
+        raise NormlabError(f"{source}: {describe(error, Params)}") from None
 
 
-def describe(error: ValidationError) -> str:
-    """One line for the first thing wrong: key, value, what is allowed."""
-    # A union (compile, val_size) reports an error a member, and extends the key with its name.
+def describe(error: ValidationError, model: type[_Section]) -> str:
+    """One line for the first thing wrong in a `model`: key, value, what is allowed."""
     first = error.errors(include_url=False)[0]
-    location = [part for part in first["loc"] if not _is_union_member(part)]
+    location, kind = first["loc"], first["type"]
     key = ".".join(str(part) for part in location)
+    value = _shorten(first["input"])
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if first["type"] == "missing":
-        return f"{key}: is missing"
-    if first["type"] == "extra_forbidden":
-        return f"{key} = {_shorten(first['input'])}: is not a parameter"
-    if first["type"] == "value_error" and message.startswith(f"{key}."):
+    if kind == "missing":
+        return f"{key}: is missing; every key must be given"
+    if kind in ("extra_forbidden", "invalid_key"):
+        named = f"{key} = {value}" if kind == "extra_forbidden" else key  # which is the input
+        return f"{named}: is no key; allowed are {_keys(model, location[:-1])}"
+    if kind == "model_type":
+        return f"{key or 'the file'} = {value}: must hold the keys {_keys(model, location)}"
+    if kind == "value_error" and message.startswith(f"{key}."):
         return message  # a rule over several keys names them itself
-    return f"{key} = {_shorten(first['input'])}: {message}" if key else f"the file {message}"
+    if kind == "float_type":  # YAML 1.1 takes 1e-3 for a text
+        message = "must be a number, such as 0.001 or 1.0e-3"
+    return f"{key} = {value}: {message.replace('should', 'must', 1)}"
 
 
-def _is_union_member(part: int | str) -> bool:
-    return isinstance(part, str) and (part in ("int", "float") or "[" in part)
+def _keys(model: Any, location: Sequence[int | str]) -> str:
+    """The keys of the section of `model` at `location`."""
+    for name in location:
+        model = model.model_fields[name].annotation
+    return ", ".join(model.model_fields)
 
 
 def _shorten(value: Any) -> str:

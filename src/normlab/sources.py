@@ -28,8 +28,9 @@ JPEG_SHA256 = (
 )
 
 MAX_IMAGE_BYTES = 1 << 20  #: of one file in an archive; a 32x32 JPEG has about 1 kB
-MAX_IMAGES = 1_000_000
+MAX_IMAGES = 1_000_000  #: and members of an archive
 PARTITIONS = ("train", "test")
+AGAIN = "get the archive again, or use -S dataset=digits"
 
 Pair = tuple[Images, Images]
 
@@ -63,17 +64,36 @@ def load_digits() -> Pair:
 
 
 def load_folder(root: Path) -> Pair:
-    """A tree `train/<class>/*`, `test/<class>/*` of 32x32 images; hidden files are passed over."""
+    """A tree `train/<class>/*`, `test/<class>/*` of 32x32 images; what is hidden is passed over."""
     if not root.is_dir():
-        raise NormlabError(f"dataset = folder:{root}: no such folder")
+        raise NormlabError(
+            f"dataset = folder:{root}: no such folder; "
+            "name one that holds train/<class>/* and test/<class>/*"
+        )
+
+    def shown(pattern: str) -> Iterator[Path]:
+        for path in sorted(root.glob(pattern)):
+            if not any(part.startswith(".") for part in path.relative_to(root).parts):
+                yield path
 
     def members() -> Iterator[tuple[str, bytes]]:
-        for path in sorted(root.glob("*/*/*")):
-            if path.is_file() and not path.name.startswith("."):
+        for path in shown("*/*/*"):
+            if path.is_file():
                 yield path.relative_to(root).as_posix(), path.read_bytes()
 
-    folders = [(path.parent.name, path.name) for path in root.glob("*/*") if path.is_dir()]
-    return _decode(members(), str(root), folders)
+    folders = [(path.parent.name, path.name) for path in shown("*/*") if path.is_dir()]
+    try:
+        return _decode(members(), folders)
+    except NormlabError as error:
+        raise NormlabError(
+            f"dataset = folder:{root}: {error}; needed are at least 2 classes, "
+            f"each with {SIZE}x{SIZE} images in train/<class>/ and in test/<class>/"
+        ) from None
+    except OSError as error:
+        raise NormlabError(
+            f"{error.filename or root}: cannot be read ({error.strerror or error}); "
+            "make it readable, or remove it"
+        ) from None
 
 
 def load_cifar10_jpeg() -> Pair:
@@ -113,6 +133,23 @@ def _from_torchvision(dataset) -> Images:
     return Images(dataset.data, np.array(dataset.targets, np.int64), tuple(dataset.classes))
 
 
+class _Member(tarfile.TarInfo):
+    """A member whose size is looked at first: tarfile reads extended headers whole into memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        member = super().frombuf(buf, encoding, errors)
+        member.check_size()
+        return member
+
+    def check_size(self) -> None:
+        if self.size > MAX_IMAGE_BYTES:
+            raise NormlabError(
+                f"member {self.name!r} has {self.size} bytes, "
+                f"more than the {MAX_IMAGE_BYTES} allowed for an image"
+            )
+
+
 def read_archive(path: Path) -> Pair:
     """Images of a tar archive that holds `[<root>/]train/<class>/*` and `test/<class>/*`.
 
@@ -122,18 +159,17 @@ def read_archive(path: Path) -> Pair:
     folders: list[tuple[str, str]] = []
 
     def members() -> Iterator[tuple[str, bytes]]:
-        with tarfile.open(path, "r|*") as archive:
-            for member in archive:
+        with tarfile.open(path, "r|*", tarinfo=_Member) as archive:
+            for count, member in enumerate(archive):
+                assert isinstance(member, _Member)
                 parts = PurePosixPath(member.name).parts
+                if count >= MAX_IMAGES:
+                    raise NormlabError(f"holds more than {MAX_IMAGES} members")
                 if member.name.startswith("/") or ".." in parts:
-                    raise NormlabError(f"{path}: member {member.name!r} lies outside the folder")
+                    raise NormlabError(f"member {member.name!r} lies outside the folder")
                 if not (member.isfile() or member.isdir()):
-                    raise NormlabError(f"{path}: member {member.name!r} is a link or a device")
-                if member.size > MAX_IMAGE_BYTES:
-                    raise NormlabError(
-                        f"{path}: member {member.name!r} has {member.size} bytes, "
-                        f"more than the {MAX_IMAGE_BYTES} allowed for an image"
-                    )
+                    raise NormlabError(f"member {member.name!r} is a link or a device")
+                member.check_size()  # an extended header may have changed it
                 start = next((i for i, part in enumerate(parts) if part in PARTITIONS), len(parts))
                 parts = parts[start:]
                 if member.isdir() and len(parts) == 2:
@@ -144,28 +180,28 @@ def read_archive(path: Path) -> Pair:
                     yield "/".join(parts), file.read()
 
     try:
-        return _decode(members(), str(path), folders)
+        return _decode(members(), folders)
+    except NormlabError as error:
+        raise NormlabError(f"{path}: {error}; {AGAIN}") from None
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise NormlabError(
-            f"{path}: is truncated, damaged or no tar archive ({error}); "
-            "get it again, or use -S dataset=digits"
+            f"{path}: is truncated, damaged or no tar archive ({error}); {AGAIN}"
         ) from None
 
 
-def _decode(
-    members: Iterable[tuple[str, bytes]], source: str, folders: Iterable[tuple[str, str]]
-) -> Pair:
+def _decode(members: Iterable[tuple[str, bytes]], folders: Iterable[tuple[str, str]]) -> Pair:
     """Decode `members`, pairs of `<partition>/<class>/<file>` and content, into two `Images`.
 
     `folders` lists the (partition, class) that exist, so that an empty one is noticed; it is
-    read after `members`.
+    read after `members`. Raises `NormlabError` that says what is wrong with what they hold; the
+    caller knows where it came from and what to do.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     found: dict[str, dict[str, list[tuple[str, np.ndarray]]]] = {p: {} for p in PARTITIONS}
     for count, (name, content) in enumerate(track(members, "reading images")):
         if count >= MAX_IMAGES:
-            raise NormlabError(f"{source}: holds more than {MAX_IMAGES} images")
+            raise NormlabError(f"holds more than {MAX_IMAGES} images")
         partition, label, _ = name.split("/")
         if partition not in found:
             continue
@@ -173,12 +209,19 @@ def _decode(
             with Image.open(io.BytesIO(content)) as image:
                 if image.size != (SIZE, SIZE):
                     raise NormlabError(
-                        f"{source}: {name} has {image.width}x{image.height} pixels, "
-                        f"not {SIZE}x{SIZE}; scale the images first"
+                        f"{name} has {image.width}x{image.height} pixels, not {SIZE}x{SIZE}"
                     )
                 pixels = np.asarray(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise NormlabError(f"{source}: {name} is no readable image: {error}") from None
+        except UnidentifiedImageError:
+            raise NormlabError(f"{name} is no image") from None
+        except (  # what the decoders of Pillow raise for damaged files
+            OSError,
+            ValueError,
+            SyntaxError,
+            RuntimeError,
+            Image.DecompressionBombError,
+        ) as error:
+            raise NormlabError(f"{name} is a damaged image ({error})") from None
         found[partition].setdefault(label, []).append((name, pixels))
     for partition, label in folders:
         if partition in found:
@@ -186,14 +229,11 @@ def _decode(
 
     classes = sorted(set(found["train"]) | set(found["test"]))
     if len(classes) < 2:
-        raise NormlabError(
-            f"{source}: holds {len(classes)} classes in train/<class>/ and test/<class>/; "
-            "at least 2 are needed"
-        )
+        raise NormlabError(f"holds {len(classes)} classes in train/<class>/ and test/<class>/")
     for partition in PARTITIONS:
         for label in classes:
             if not found[partition].get(label):
-                raise NormlabError(f"{source}: class {partition}/{label} is empty; add images")
+                raise NormlabError(f"class {partition}/{label} is empty")
     train, test = (_gather(found[partition], classes) for partition in PARTITIONS)
     return train, test
 
@@ -244,7 +284,8 @@ def download(url: str, path: Path) -> None:
     try:
         with requests.get(url, stream=True, timeout=TIMEOUT) as answer:
             answer.raise_for_status()
-            total = int(answer.headers.get("Content-Length", 0)) or None
+            length = answer.headers.get("Content-Length", "")
+            total = int(length) if length.isdecimal() else None
             with files.atomic(path) as temporary, temporary.open("wb") as file:
                 for piece in track(
                     answer.iter_content(1 << 16), f"downloading {path.name}", total, len

@@ -1,0 +1,129 @@
+"""Two gloo processes against one: the same batch gives the same result, whoever holds its parts."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from conftest import Workspace
+from torch import nn
+
+from normlab import distributed
+from normlab.norms import make_norm
+from normlab.resnet import ResNet
+
+BATCH, CHANNELS = 7, 4  # does not divide evenly between two
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def layer(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    norm = make_norm(name, CHANNELS, 2).double()
+    for parameter in norm.parameters():
+        nn.init.uniform_(parameter, 0.2, 0.8)
+    return norm
+
+
+def layer_outcome(name: str) -> dict[str, torch.Tensor]:
+    """This process's part of the output and input gradient; the sums of the other gradients."""
+    norm, part = layer(name), distributed.shard(BATCH)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(BATCH, CHANNELS, 3, 5, dtype=torch.float64, generator=generator)
+    weight = torch.randn(x.shape, dtype=torch.float64, generator=generator)
+    x = x[part].requires_grad_()
+    y = norm(x)
+    (y * weight[part]).sum().backward()
+    assert x.grad is not None
+    sums = {f"grad {n}": distributed.all_sum(p.grad) for n, p in norm.named_parameters()}
+    return {"y": y.detach(), "x": x.grad, **sums, **dict(norm.named_buffers())}
+
+
+def steps_outcome(name: str) -> dict[str, torch.Tensor]:
+    """Weights of a network after three steps on batches of 7, 7 and 5 images."""
+    torch.manual_seed(0)
+    model = ResNet(1, 3, name, 2).double()
+    parallel: nn.Module = model
+    if distributed.world_size() > 1:
+        parallel = nn.parallel.DistributedDataParallel(model, forward_sync_buffers=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    generator = torch.Generator().manual_seed(2)
+    for size in (7, 7, 5):
+        x = torch.randn(size, 3, 32, 32, dtype=torch.float64, generator=generator)
+        labels = torch.arange(size) % 3
+        part = distributed.shard(size)
+        loss = nn.functional.cross_entropy(parallel(x[part]), labels[part], reduction="sum") / size
+        optimizer.zero_grad()
+        (loss * distributed.world_size()).backward()
+        optimizer.step()
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def worker(rank: int, port: int, folder: str) -> None:
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2",
+        LOCAL_RANK=str(rank),
+    )  # fmt: skip
+    torch.set_num_threads(1)
+    with distributed.group(torch.device("cpu")):
+        found = {name: (layer_outcome(name), steps_outcome(name)) for name in ("bn", "bin", "gn")}
+        torch.save(found, Path(folder) / f"{rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    """What each of two processes found."""
+    folder = tmp_path_factory.mktemp("processes")
+    mp.spawn(worker, (free_port(), str(folder)), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("name", ["bn", "bin", "gn"])
+def test_a_norm_over_two_processes_equals_one(name: str, parts: list[dict]) -> None:
+    whole = layer_outcome(name)
+    halves = [part[name][0] for part in parts]
+    for key, expected in whole.items():
+        for half in halves:
+            if key in ("y", "x"):
+                continue
+            torch.testing.assert_close(half[key], expected)
+        if key in ("y", "x"):
+            torch.testing.assert_close(torch.cat([half[key] for half in halves]), expected)
+
+
+@pytest.mark.parametrize("name", ["bn", "bin", "gn"])
+def test_steps_on_two_processes_equal_those_on_one(name: str, parts: list[dict]) -> None:
+    whole = steps_outcome(name)
+    for part in parts:
+        for key, expected in whole.items():
+            torch.testing.assert_close(part[name][1][key], expected, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_train_on_two_devices_follows_train_on_one(workspace: Workspace) -> None:
+    """Also: one clear line for a norm that cannot see the whole batch."""
+    workspace.run("python", "-m", "stages.download")
+    workspace.run("python", "-m", "stages.split")
+    workspace.set(train__devices=2)
+    done = workspace.run("python", "-m", "stages.train", "bn", "bn", "127")
+    assert "best epoch" in done.stdout
+    log = (workspace.path / "data/runs/bn/log.csv").read_text().splitlines()
+    workspace.set(train__devices=1)
+    workspace.run("python", "-m", "stages.train", "bn", "bn", "127")
+    alone = (workspace.path / "data/runs/bn/log.csv").read_text().splitlines()
+    for one, two in zip(alone[1:], log[1:], strict=True):
+        loss = [float(line.split(",")[2]) for line in (one, two)]
+        assert loss[0] == pytest.approx(loss[1], rel=0.02)
+    workspace.set(train__devices=2)
+    refused = workspace.run("python", "-m", "stages.train", "main", "torch_bn", "8", check=False)
+    assert refused.returncode == 1
+    errors = [line for line in refused.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert "torch_bn cannot see the whole batch on CPUs" in errors[0]
+    assert "Traceback" not in refused.stderr

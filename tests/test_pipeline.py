@@ -1,0 +1,210 @@
+"""dvc.yaml: what depends on what, seen by DVC itself and by the code that really runs."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, Workspace
+
+from normlab import pipeline
+from normlab.errors import NormlabError
+from normlab.registry import NORMS
+
+#: modules that check, report or show: no stage's output follows from them (see dvc.yaml)
+NEUTRAL = {"__init__", "errors", "params", "progress", "registry"}
+STAGES = ("check", "download", "split", "train", "evaluate", "features", "plots")
+
+
+def definition(stage: str) -> dict:
+    """The stage as dvc.yaml has it; of one with several runs, what is done for each."""
+    content = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
+    return content.get("do", content)
+
+
+def imported(path: Path, seen: set[str]) -> Iterator[str]:
+    """Modules of normlab that the code in `path` imports anywhere, and those import in turn."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            if name.partition(".")[0] != "normlab" or name in seen:
+                continue
+            place = ROOT / "src" / name.replace(".", "/")
+            file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+            if file.is_file():
+                seen.add(name)
+                yield str(file.relative_to(ROOT / "src/normlab").with_suffix(""))
+                if file.stem not in NEUTRAL or place.is_dir():
+                    yield from imported(file, seen)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_declared_code_is_what_is_imported(stage: str) -> None:
+    declared = {
+        dependency.removeprefix("src/normlab/").removesuffix(".py")
+        for dependency in definition(stage)["deps"]
+        if dependency.startswith("src/")
+    }
+    used = set(imported(ROOT / f"stages/{stage}.py", set()))
+    if stage == "check":  # its output is what those modules say
+        assert declared == {"params", "registry"}
+        return
+    if "norms/__init__" in used:
+        # make_norm imports the run's own norm by name; PyTorch's layer and none need no base.
+        used |= {"norms/base", "norms/${item.norm}", "distributed"}
+    neutral = NEUTRAL - ({"registry"} if stage == "plots" else set())  # labels are its output
+    assert declared == used - neutral
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_norm_imports_only_the_declared_modules(norm: str) -> None:
+    used = set(imported(ROOT / f"src/normlab/norms/{norm}.py", set()))
+    assert used <= {"norms/base", "norms/__init__", "distributed", "errors"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_declares_its_own_file_and_all_params_it_reads(stage: str) -> None:
+    declared = definition(stage)
+    assert f"stages/{stage}.py" in declared["deps"]
+    code = (ROOT / f"stages/{stage}.py").read_text()
+    read = set(re.findall(r"(?:config|params\.load\(\))\.(\w+(?:\.\w+)?)", code))
+    names = declared.get("params", [])
+    for key in read:
+        assert any(key == name or key.startswith(f"{name}.") for name in names), key
+    for name in names:
+        assert any(key == name or key.startswith(f"{name}.") for key in read), name
+
+
+def test_no_stage_before_evaluate_depends_on_test_images() -> None:
+    for stage in ("split", "train", "features"):
+        assert not any("test" in dependency for dependency in definition(stage)["deps"])
+
+
+def test_every_run_is_among_the_deps_of_plots() -> None:
+    runs = pipeline.runs(ROOT / "dvc.yaml")
+    assert len(runs) == 9
+    for run in runs:
+        for file in ("log.csv", "metrics.json", "predictions.csv", "quantiles.csv"):
+            assert f"data/runs/{run}/{file}" in definition("plots")["deps"]
+
+
+def test_a_run_that_plots_does_not_depend_on_is_named(tmp_path: Path) -> None:
+    content = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    content["stages"]["train"]["foreach"]["gn-16"] = {"norm": "gn", "batch_size": 16}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(NormlabError, match="run gn-16 is missing among the deps of the stage"):
+        pipeline.runs(tmp_path / "dvc.yaml")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A repository with a pipeline of two small runs that is done and committed."""
+    from conftest import copy_repository
+
+    made = copy_repository(tmp_path_factory.mktemp("finished") / "repository")
+    (made.path / "dvc.lock").unlink(missing_ok=True)
+    made.set(dataset="digits", train__epochs=2, model__n=1, split__val_size=0.8)
+    made.keep_runs("main", "gn")
+    made.run("dvc", "repro")
+    made.run("git", "add", "--all")
+    made.run("git", "commit", "--quiet", "-m", "done")
+    return made
+
+
+def changed(workspace: Workspace) -> set[str]:
+    """The stages that an edit affects itself; `dvc repro` reruns those and what follows them."""
+    from dvc.repo import Repo
+
+    with Repo(str(workspace.path)) as repo:
+        return {name.rpartition(":")[2] for name in repo.status()}
+
+
+#: what a user edits, and the stages it affects itself
+EDITS: list[tuple[str, dict[str, object], str, set[str]]] = [
+    ("data set", {"dataset": "cifar10"}, "", {"check", "download"}),
+    ("norm", {"norm": "ln"}, "", {"check", "train@main", "evaluate@main", "features@main"}),
+    ("batch size", {"batch_size": 64}, "", {"check", "train@main"}),
+    ("quantiles", {"features__quantiles": [0.5]}, "", {"check", "features@main", "features@gn"}),
+    ("plot option", {"plots__dpi": 80}, "", {"check", "plots"}),
+    ("epochs", {"train__epochs": 3}, "", {"check", "train@main", "train@gn"}),
+    ("groups", {"model__groups": 4}, "", {"check", "train@main", "train@gn"}),
+    ("depth", {"model__n": 2}, "", {"check", "train@main", "train@gn"}),
+    ("seed", {"seed": 2}, "", {"check", "split", "train@main", "train@gn"}),
+    ("validation size", {"split__val_size": 0.5}, "", {"check", "split"}),
+    ("figures' code", {}, "src/normlab/figures.py", {"plots"}),
+    ("tables' code", {}, "src/normlab/results.py", {"plots"}),
+    ("another norm's code", {}, "src/normlab/norms/ln.py", set()),
+    ("a norm's code", {}, "src/normlab/norms/gn.py", {"train@gn", "evaluate@gn", "features@gn"}),
+    ("training's code", {}, "src/normlab/training.py", {"train@main", "train@gn"}),
+    ("evaluation's code", {}, "src/normlab/evaluation.py", {"evaluate@main", "evaluate@gn"}),
+    ("features' code", {}, "src/normlab/features.py", {"features@main", "features@gn"}),
+    ("progress bars", {}, "src/normlab/progress.py", set()),
+    ("params' schema", {}, "src/normlab/params.py", {"check"}),
+    ("a new norm's name", {}, "src/normlab/registry.py", {"check", "plots"}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("params", "file", "expected"), [e[1:] for e in EDITS], ids=[e[0] for e in EDITS]
+)
+def test_an_edit_affects_exactly(
+    finished: Workspace, params: dict[str, object], file: str, expected: set[str]
+) -> None:
+    try:
+        if params:
+            finished.set(**params)
+        if file:
+            with (finished.path / file).open("a") as code:
+                code.write("\n# an edit\n")
+        assert changed(finished) == expected
+    finally:
+        finished.run("git", "checkout", "--quiet", ".")
+
+
+@pytest.mark.slow
+def test_nothing_reruns_without_an_edit(finished: Workspace) -> None:
+    assert changed(finished) == set()
+
+
+@pytest.mark.slow
+def test_going_back_to_an_earlier_norm_restores_it_with_no_training(finished: Workspace) -> None:
+    try:
+        first = finished.run("dvc", "exp", "run", "-S", "norm=ln").stdout
+        assert set(re.findall(r"Running stage '(.*?)'", first)) - {"check"} == {
+            "train@main", "evaluate@main", "features@main", "plots"
+        }  # fmt: skip
+        difference = finished.run("dvc", "metrics", "diff").stdout
+        assert "main.json" in difference
+        assert "gn.json" not in difference
+        back = finished.run("dvc", "exp", "run", "-S", "norm=torch_bn").stdout
+        assert set(re.findall(r"> python -m stages\.(\w+)", back)) <= {"check", "plots"}
+        again = finished.run("dvc", "exp", "run", "-S", "norm=ln").stdout
+        assert set(re.findall(r"> python -m stages\.(\w+)", again)) <= {"check", "plots"}
+    finally:
+        finished.run("git", "checkout", "--quiet", ".")
+        finished.run("dvc", "checkout", "--quiet", check=False)
+
+
+@pytest.mark.slow
+def test_a_wrong_param_stops_the_pipeline_before_anything_is_touched(finished: Workspace) -> None:
+    before = {p: p.read_bytes() for p in (finished.path / "data").rglob("*") if p.is_file()}
+    try:
+        finished.set(batch_size=0)
+        done = finished.run("dvc", "repro", check=False)
+        assert done.returncode != 0
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1
+        assert "batch_size = 0" in errors[0]
+        assert "Traceback" not in done.stderr
+    finally:
+        finished.run("git", "checkout", "--quiet", ".")
+    ignored = finished.path / "data/params.ok"
+    for path, content in before.items():
+        assert path == ignored or path.read_bytes() == content

@@ -1,0 +1,89 @@
+"""The validation set: of the wanted size, disjoint from the rest, and fixed by the seed."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from normlab import split
+from normlab.errors import NormlabError
+from normlab.images import Images
+
+Maker = Callable[[int], Images]
+
+
+def refusal(call: Callable[[], object]) -> str:
+    with pytest.raises(NormlabError) as raised:
+        call()
+    line = str(raised.value)
+    assert line.splitlines() == [line]
+    return line
+
+
+@pytest.mark.parametrize(
+    ("val_size", "count"), [(0.2, 20), (0.014, 1), (0.99, 99), (1, 1), (30.0, 30)]
+)
+def test_both_parts_have_their_size_and_share_nothing(
+    val_size: float, count: int, images: Maker
+) -> None:
+    drawn = split.draw(images(100), val_size, 1)
+    assert len(drawn.val) == count
+    assert sorted(drawn.train + drawn.val) == list(range(100))
+    assert drawn.train == sorted(drawn.train)
+    assert drawn.val == sorted(drawn.val)
+
+
+def test_the_seed_alone_decides_what_is_drawn(images: Maker) -> None:
+    assert split.draw(images(100), 0.2, 1) == split.draw(images(100), 0.2, 1)
+    assert split.draw(images(100), 0.2, 1).val != split.draw(images(100), 0.2, 2).val
+
+
+def test_the_draw_of_a_seed_never_changes(images: Maker) -> None:
+    """The committed results follow from it: a change would be a change of theirs."""
+    assert (
+        split.draw(images(10), 3, 1).val
+        == np.sort(np.random.Generator(np.random.PCG64(1)).permutation(10)[:3]).tolist()
+    )
+
+
+def test_mean_and_std_are_numpys_over_the_training_pixels_alone(images: Maker) -> None:
+    data = images(100)
+    drawn = split.draw(data, 0.3, 1)
+    pixels = data.pixels[drawn.train] / 255
+    np.testing.assert_allclose(drawn.mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(drawn.std, pixels.std(axis=(0, 1, 2)), rtol=1e-12)
+    data.pixels[drawn.val] = 0
+    assert split.draw(data, 0.3, 1) == drawn
+
+
+@pytest.mark.parametrize(
+    ("val_size", "made"), [(10, 10), (11, 11), (1000, 1000), (0.96, 10), (0.01, 0)]
+)
+def test_a_size_that_leaves_nothing_is_refused(val_size: float, made: int, images: Maker) -> None:
+    assert refusal(lambda: split.draw(images(10), val_size, 1)) == (
+        f"split.val_size = {val_size}: makes {made} of 10 training images; "
+        "must leave from 1 to 9 for validation"
+    )
+
+
+def test_what_is_written_is_read_the_same(images: Maker, tmp_path: Path) -> None:
+    drawn = split.draw(images(50), 0.2, 1)
+    split.write(tmp_path / "split.json", drawn)
+    assert split.read(tmp_path / "split.json") == drawn
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'{"train": [1, 2', b"[]", b"{}", b'{"other": 1}', b"null", b"\xff\xfe"]
+)
+def test_a_damaged_file_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    path.write_bytes(content)
+    line = refusal(lambda: split.read(path))
+    assert line.startswith(f"{path}: is no split (")
+    assert line.endswith("; `dvc repro -f split`")
+
+
+def test_a_missing_file_names_the_command_that_makes_it(tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    assert refusal(lambda: split.read(path)) == f"{path}: no such file; `dvc repro split` makes it"
