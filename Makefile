@@ -7,7 +7,7 @@ PYTHON ?= python3
 JOBS ?= 2
 INSTALLED := .venv/requirements.txt
 
-.PHONY: help install demo study test lint format lock
+.PHONY: help install demo study test locked lint format lock
 
 help: ## What can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ study: $(INSTALLED) ## Run the whole pipeline of params.yaml, JOBS=2 runs side b
 
 test: $(INSTALLED) lint ## Lint, check types, run the tests
 	python -m pytest
+
+locked: $(INSTALLED) ## Check that dvc.lock is of this code, these params and this dvc.yaml
+	dvc repro --dry --allow-missing | tee /dev/stderr | grep -q 'Data and pipelines are up to date'
 
 lint: $(INSTALLED) ## Lint and check types
 	ruff check .
