@@ -30,7 +30,8 @@ test: $(INSTALLED) lint ## Lint, check types, run the tests
 	python -m pytest
 
 locked: $(INSTALLED) ## Check that dvc.lock is of this code, these params and this dvc.yaml
-	dvc repro --dry --allow-missing | tee /dev/stderr | grep -q 'Data and pipelines are up to date'
+	@state=$$(dvc repro --dry --allow-missing) && echo "$$state" && \
+	    grep -q 'Data and pipelines are up to date' <<<"$$state"
 
 lint: $(INSTALLED) ## Lint and check types
 	ruff check .
