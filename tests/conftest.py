@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
+from normlab.demo import copy_files
 from normlab.images import Images
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,17 +79,8 @@ class Workspace:
 
 
 def copy_repository(target: Path) -> Workspace:
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, target / name)
-    workspace = Workspace(target)
-    workspace.run("git", "init", "--quiet", "--initial-branch=main")
-    return workspace
+    copy_files(ROOT, target)
+    return Workspace(target)
 
 
 @pytest.fixture

@@ -51,16 +51,21 @@ def run(jobs: int) -> None:
 
 
 def copy_workspace(target: Path) -> None:
-    """Copy what Git tracks or would, as it is now; the copy uses the workspace's DVC cache."""
+    """Copy the workspace, as it is now; the copy uses its DVC cache."""
     shutil.rmtree(target, ignore_errors=True)
-    listed = _succeed(["git", "ls-files", "-co", "--exclude-standard", "-z"])
-    for name in filter(None, listed.decode().split("\0")):
-        if Path(name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(name, target / name)
-    _succeed(["git", "init", "--quiet", str(target)])
+    copy_files(Path(), target)
     cache = _succeed([sys.executable, "-m", "dvc", "cache", "dir"]).decode().strip()
     (target / ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n")
+
+
+def copy_files(source: Path, target: Path) -> None:
+    """Copy what Git tracks in `source`, or would, into a new Git repository `target`."""
+    listed = _succeed(["git", "-C", str(source), "ls-files", "-co", "--exclude-standard", "-z"])
+    for name in filter(None, listed.decode().split("\0")):
+        if (source / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / name, target / name)
+    _succeed(["git", "init", "--quiet", "--initial-branch=main", str(target)])
 
 
 def override(path: Path, values: dict[str, Any]) -> None:
