@@ -6,7 +6,8 @@ from normlab.errors import run_command
 
 def main(run: str) -> None:
     params.load()
-    data, parts = images.read(layout.TRAIN_IMAGES), split.read(layout.SPLIT)
+    data = images.read(layout.TRAIN_IMAGES)
+    parts = split.read(layout.SPLIT, len(data))
     sets = {
         "train": data[parts.train],
         "val": data[parts.val],

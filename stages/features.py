@@ -6,7 +6,8 @@ from normlab.errors import run_command
 
 def main(run: str) -> None:
     wanted = params.load().features.quantiles
-    val = images.read(layout.TRAIN_IMAGES)[split.read(layout.SPLIT).val]
+    data = images.read(layout.TRAIN_IMAGES)
+    val = data[split.read(layout.SPLIT, len(data)).val]
     features.write(run, features.quantiles(layout.run_files(run).history, val, wanted))
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,7 +19,8 @@ def main(run: str, norm: str, batch_size: int, groups: Annotated[int, typer.Opti
     if config.train.devices > 1 and not distributed.is_worker():
         distributed.launch(config.train.devices, ["stages.train", *sys.argv[1:]])
         return
-    data, parts = images.read(layout.TRAIN_IMAGES), split.read(layout.SPLIT)
+    data = images.read(layout.TRAIN_IMAGES)
+    parts = split.read(layout.SPLIT, len(data))
     spec = Spec(
         run=run,
         norm=norm,
@@ -36,7 +38,8 @@ def main(run: str, norm: str, batch_size: int, groups: Annotated[int, typer.Opti
         training.flops(job, len(parts.train)),
         config.train.devices,
     )
-    digests = {str(path): files.sha256(path) for path in (layout.TRAIN_IMAGES, layout.SPLIT)}
+    sources = (layout.TRAIN_IMAGES, layout.SPLIT, Path(__file__))
+    digests = {path.name: files.sha256(path) for path in sources}
     key = fingerprint(training.determinants(job, digests, device))
     with (
         distributed.group(device.device),

@@ -1,7 +1,12 @@
 """Two gloo processes against one: the same batch gives the same result, whoever holds its parts."""
 
+import json
 import os
+import signal
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +16,7 @@ from conftest import Workspace
 from torch import nn
 
 from normlab import distributed
+from normlab.files import read_csv
 from normlab.norms import make_norm
 from normlab.resnet import ResNet
 
@@ -127,3 +133,54 @@ def test_train_on_two_devices_follows_train_on_one(workspace: Workspace) -> None
     assert len(errors) == 1
     assert "torch_bn cannot see the whole batch on CPUs" in errors[0]
     assert "Traceback" not in refused.stderr
+
+
+def children(pid: int) -> list[int]:
+    """Processes that process `pid` started."""
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True)
+    return [int(word) for word in listed.stdout.split()]
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_all_with_one_line_and_another_number_goes_on(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """One of two processes is killed in the middle; one alone then finishes the training."""
+    workspace.run("python", "-m", "stages.download")
+    workspace.run("python", "-m", "stages.split")
+    command = ("python", "-m", "stages.train", "bn", "bn", "127")
+    workspace.set(train__epochs=4)
+    workspace.run(*command)
+    log = workspace.path / "data/runs/bn/log.csv"
+    alone = read_csv(log)
+    log.unlink()
+
+    workspace.set(train__devices=2)
+    environment = {**workspace.environment, "OMP_NUM_THREADS": "1"}
+    with (tmp_path / "output").open("w+") as output:
+        training = subprocess.Popen(
+            [sys.executable, *command[1:]],
+            cwd=workspace.path,
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
+        while "epoch 1/4" not in (tmp_path / "output").read_text():
+            assert training.poll() is None, (tmp_path / "output").read_text()
+            time.sleep(0.02)
+        os.kill(children(training.pid)[1], signal.SIGKILL)
+        assert training.wait(60) == 1
+        lines = (tmp_path / "output").read_text().splitlines()
+    errors = [line for line in lines if not line.startswith("bn: epoch")]
+    assert errors == [
+        "error: process 1 of 2 ended with SIGKILL (exit code -9); the others were ended; "
+        "`dvc repro` goes on from the last whole epoch"
+    ]
+
+    workspace.set(train__devices=1)
+    assert "bn: going on after epoch " in workspace.run(*command).stdout
+    for one, two in zip(alone, read_csv(log), strict=True):
+        assert one["epoch"] == two["epoch"]
+        assert float(one["train_loss"]) == pytest.approx(float(two["train_loss"]), rel=0.02)
+    kinds = json.loads((workspace.path / "data/runs/bn/environment.json").read_text())
+    assert [kind["devices"] for kind in kinds] == [2, 1]

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from normlab.architecture import flops_per_image
 from normlab.registry import NORMS
-from normlab.resnet import Block, ResNet, flops_per_image
+from normlab.resnet import Block, ResNet
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 9])

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import http.server
 import io
+import json
 import os
 import pickle
 import tarfile
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import yaml
 from conftest import ARCHIVE, ROOT
 from PIL import Image
@@ -616,12 +618,36 @@ def test_a_damaged_images_file_is_refused(
     assert line.endswith("`dvc repro -f download`")
 
 
-def test_images_of_another_shape_are_refused(tmp_path: Path) -> None:
+PIXELS = np.zeros((2, 32, 32, 3), np.uint8)
+LABELS = np.zeros(2, np.int64)
+OTHER_CONTENT: dict[str, tuple[np.ndarray, np.ndarray, object, str]] = {
+    "size": (PIXELS[:, :28, :28], LABELS, ["a"], "pixels are uint8 (2, 28, 28, 3), not uint8 [N, "),
+    "grey": (PIXELS[..., 0], LABELS, ["a"], "pixels are uint8 (2, 32, 32), not uint8 [N, 32, 32"),
+    "float pixels": (PIXELS / 255, LABELS, ["a"], "pixels are float64 (2, 32, 32, 3), not uint8"),
+    "fewer labels": (PIXELS, LABELS[:1], ["a"], "labels are int64 (1,), not int64 [2]"),
+    "scalar label": (PIXELS, LABELS[0], ["a"], "labels are int64 (), not int64 [2]"),
+    "float labels": (PIXELS, LABELS / 2, ["a"], "labels are float64 (2,), not int64 [2]"),
+    "no images": (PIXELS[:0], LABELS[:0], ["a"], "labels are int64 (0,), not int64 [0]"),
+    "no classes": (PIXELS, LABELS, [], "classes are (), not names"),
+    "numbered classes": (PIXELS, LABELS, [7], "classes are (7,), not names"),
+    "a number for classes": (PIXELS, LABELS, 7, "is no images file ("),
+    "label too large": (PIXELS, LABELS + 1, ["a"], "labels are 1 to 1, of 1 classes"),
+    "label below zero": (PIXELS, LABELS - 1, ["a"], "labels are -1 to -1, of 1 classes"),
+}
+
+
+@pytest.mark.parametrize(
+    ("pixels", "labels", "classes", "reason"), OTHER_CONTENT.values(), ids=OTHER_CONTENT
+)
+def test_an_images_file_with_other_content_is_refused(
+    pixels: np.ndarray, labels: np.ndarray, classes: object, reason: str, tmp_path: Path
+) -> None:
     path = tmp_path / "train.safetensors"
-    write(path, Images(np.zeros((2, 28, 28, 3), np.uint8), np.zeros(2, np.int64), ("a", "b")))
-    assert refusal(lambda: read(path)) == (
-        f"{path}: holds uint8 (2, 28, 28, 3), not uint8 [2, 32, 32, 3]; `dvc repro -f download`"
-    )
+    tensors = {"pixels": np.ascontiguousarray(pixels), "labels": np.asarray(labels)}
+    path.write_bytes(safetensors.numpy.save(tensors, {"classes": json.dumps(classes)}))
+    line = refusal(lambda: read(path))
+    assert line.startswith(f"{path}: {reason}")
+    assert line.endswith("; `dvc repro -f download`")
 
 
 def test_a_missing_images_file_names_the_command_that_makes_it(tmp_path: Path) -> None:

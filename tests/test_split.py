@@ -1,5 +1,6 @@
 """The validation set: of the wanted size, disjoint from the rest, and fixed by the seed."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,20 +71,61 @@ def test_a_size_that_leaves_nothing_is_refused(val_size: float, made: int, image
 def test_what_is_written_is_read_the_same(images: Maker, tmp_path: Path) -> None:
     drawn = split.draw(images(50), 0.2, 1)
     split.write(tmp_path / "split.json", drawn)
-    assert split.read(tmp_path / "split.json") == drawn
+    assert split.read(tmp_path / "split.json", 50) == drawn
+
+
+WHOLE = {"train": [0, 2], "val": [1], "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b'{"train": [1, 2', b"[]", b"{}", b'{"other": 1}', b"null", b"\xff\xfe"]
+    "content",
+    [
+        "",
+        '{"train": [1, 2',
+        "[]",
+        "{}",
+        '{"other": 1}',
+        "null",
+        b"\xff\xfe",
+        json.dumps(WHOLE | {"train": 3}),
+        json.dumps(WHOLE | {"train": [0.5]}),
+        json.dumps(WHOLE | {"train": ["0", "2"]}),
+        json.dumps(WHOLE | {"val": {"1": 1}}),
+        json.dumps(WHOLE | {"mean": [0.5]}),
+        json.dumps(WHOLE | {"std": ["wide"] * 3}),
+    ],
 )
-def test_a_damaged_file_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused(content: str | bytes, tmp_path: Path) -> None:
     path = tmp_path / "split.json"
-    path.write_bytes(content)
-    line = refusal(lambda: split.read(path))
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    line = refusal(lambda: split.read(path, 3))
     assert line.startswith(f"{path}: is no split (")
     assert line.endswith("; `dvc repro -f split`")
 
 
+@pytest.mark.parametrize(
+    ("change", "total"),
+    [
+        ({}, 4),
+        ({}, 2),
+        ({"train": [0]}, 3),
+        ({"train": [0, 1, 2]}, 3),
+        ({"train": [-1, 0]}, 3),
+        ({"train": [0, 3]}, 3),
+        ({"train": [0, 1, 2], "val": []}, 3),
+    ],
+)
+def test_a_split_of_other_images_is_refused(
+    change: dict[str, list[int]], total: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps(WHOLE | change))
+    assert refusal(lambda: split.read(path, total)) == (
+        f"{path}: does not divide the {total} training images; `dvc repro -f split`"
+    )
+
+
 def test_a_missing_file_names_the_command_that_makes_it(tmp_path: Path) -> None:
     path = tmp_path / "split.json"
-    assert refusal(lambda: split.read(path)) == f"{path}: no such file; `dvc repro split` makes it"
+    line = refusal(lambda: split.read(path, 3))
+    assert line == f"{path}: no such file; `dvc repro split` makes it"

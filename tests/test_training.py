@@ -303,3 +303,59 @@ def test_training_gives_the_same_bytes_with_the_test_images_absent(workspace: Wo
     (workspace.path / "data/images/test.safetensors").unlink()
     workspace.run("python", "-m", "stages.train", "bn", "bn", "128")
     assert digest(workspace.path / "data/weights") == expected
+
+
+#: runs the stage with no file allowed to grow beyond so many bytes, as on a disk that is full
+LIMITED = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+from stages.train import main, run_command
+run_command(main)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [1_000, 100_000, 400_000])
+def test_a_full_disk_gives_one_line_and_no_half_written_file(
+    limit: int, workspace: Workspace
+) -> None:
+    """Too full for anything, for the weights, for the optimizer's state beside them."""
+    workspace.run("python", "-m", "stages.download")
+    workspace.run("python", "-m", "stages.split")
+    workspace.run("python", "-m", "stages.train", "main", "bn", "128")
+    before = digest(workspace.path / "data")
+    command = ("python", "-c", LIMITED, str(limit), "bn", "bn", "128")
+    done = workspace.run(*command, check=False)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert line.endswith("; check that path, its permissions and the space left on its disk")
+    assert digest(workspace.path / "data") == before
+    assert not list(workspace.path.rglob("*.tmp"))
+    workspace.run("python", "-m", "stages.train", "bn", "bn", "128")  # space is made: it goes on
+    for file in ("weights/{}/history/epoch-00002.safetensors", "runs/{}/log.csv"):
+        one, two = (workspace.path / "data" / file.format(run) for run in ("main", "bn"))
+        assert one.stat().st_size == pytest.approx(two.stat().st_size, rel=0.01)
+
+
+@pytest.mark.slow
+def test_outputs_that_cannot_be_written_give_one_line_and_the_next_start_trains_nothing_again(
+    workspace: Workspace,
+) -> None:
+    """`data/runs/bn` is a file, so that nothing can be put there: for root, too."""
+    workspace.run("python", "-m", "stages.download")
+    workspace.run("python", "-m", "stages.split")
+    blocked = workspace.path / "data/runs/bn"
+    blocked.parent.mkdir()
+    blocked.write_text("in the way")
+    command = ("python", "-m", "stages.train", "bn", "bn", "128")
+    done = workspace.run(*command, check=False)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: data/runs/bn")
+    assert line.endswith("; check that path, its permissions and the space left on its disk")
+    assert blocked.read_text() == "in the way"
+    blocked.unlink()
+    again = workspace.run(*command).stdout
+    assert again.startswith("bn: going on after epoch 2\nbn: best epoch ")

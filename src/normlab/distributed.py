@@ -111,9 +111,12 @@ def launch(devices: int, command: list[str]) -> None:
     try:
         run(parse_args([*standalone, f"--nproc-per-node={local}", "-m", *command]))
     except ChildFailedError as error:
+        told = [f for f in error.failures.values() if "timestamp" in f.error_file_data]
+        if told:  # see normlab.errors.fail
+            raise NormlabError(told[0].message) from None
         worker, failure = min(error.failures.items(), key=lambda f: f[1].exitcode)
-        if failure.exitcode == 1:
-            sys.exit(1)  # it has said itself what is wrong
+        if any(other.exitcode == 1 for other in error.failures.values()):
+            sys.exit(1)  # a bug; its traceback stands above
         raise NormlabError(
             f"process {worker} of {devices} ended with {failure.signal_name()} "
             f"(exit code {failure.exitcode}); the others were ended; `dvc repro` goes on from the "

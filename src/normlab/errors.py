@@ -1,8 +1,11 @@
 """One kind of error for everything a user can put right, and one place that prints it."""
 
+import json
 import os
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -41,7 +44,16 @@ def run_app(app: Callable[[], Any]) -> None:
 
 
 def fail(line: str) -> None:
-    """Print `line` as an error and leave with exit code 1."""
-    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks for all
-        print(f"error: {' '.join(line.split())}", file=sys.stderr, flush=True)
+    """Print `line` as an error and leave with exit code 1.
+
+    One of several processes that train together leaves the line where torchrun looks for it;
+    what started them prints one for all (`normlab.distributed.launch`).
+    """
+    line = " ".join(line.split())
+    if report := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        whole = Path(f"{report}.tmp")
+        whole.write_text(json.dumps({"message": line, "timestamp": int(time.time())}))
+        whole.replace(report)
+    else:
+        print(f"error: {line}", file=sys.stderr, flush=True)
     sys.exit(1)

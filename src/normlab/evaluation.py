@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from normlab import checkpoint, files, runtime
+from normlab.architecture import flops_per_image
 from normlab.images import Images
 from normlab.inference import BATCH_SIZE, over_images
 from normlab.layout import run_files
-from normlab.resnet import ResNet, flops_per_image
+from normlab.resnet import ResNet
 
 
 def scores(labels: Tensor, predicted: Tensor) -> dict[str, float]:

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from normlab import checkpoint, files, runtime
+from normlab.architecture import flops_per_image
 from normlab.errors import NormlabError
 from normlab.images import Images
 from normlab.inference import BATCH_SIZE, over_images
 from normlab.layout import run_files
-from normlab.resnet import flops_per_image
 
 
 def name(quantile: float) -> str:

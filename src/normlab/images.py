@@ -57,13 +57,20 @@ def read(path: Path | str) -> Images:
             images = Images(file.get_tensor("pixels"), file.get_tensor("labels"), classes)
     except FileNotFoundError:
         raise NormlabError(f"{path}: no such file; `dvc repro` makes it") from None
-    except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
         raise NormlabError(
             f"{path}: is no images file ({error}); `dvc repro -f download`"
         ) from None
-    if images.pixels.shape != (len(images), SIZE, SIZE, 3) or images.pixels.dtype != np.uint8:
-        raise NormlabError(
-            f"{path}: holds {images.pixels.dtype} {images.pixels.shape}, "
-            f"not uint8 [{len(images)}, {SIZE}, {SIZE}, 3]; `dvc repro -f download`"
-        )
+    pixels, labels = images.pixels, images.labels
+    wrong = None
+    if pixels.shape[1:] != (SIZE, SIZE, 3) or pixels.dtype != np.uint8:
+        wrong = f"pixels are {pixels.dtype} {pixels.shape}, not uint8 [N, {SIZE}, {SIZE}, 3]"
+    elif labels.shape != pixels.shape[:1] or labels.dtype != np.int64 or not len(labels):
+        wrong = f"labels are {labels.dtype} {labels.shape}, not int64 [{len(pixels)}]"
+    elif not classes or not all(isinstance(name, str) for name in classes):
+        wrong = f"classes are {classes}, not names"
+    elif labels.min() < 0 or labels.max() >= len(classes):
+        wrong = f"labels are {labels.min()} to {labels.max()}, of {len(classes)} classes"
+    if wrong:
+        raise NormlabError(f"{path}: {wrong}; `dvc repro -f download`")
     return images

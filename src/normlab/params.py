@@ -19,10 +19,10 @@ from pydantic import (
     model_validator,
 )
 
+from normlab.architecture import WIDTHS
 from normlab.errors import NormlabError
 from normlab.registry import NORMS
 
-WIDTHS = (16, 32, 64)  #: channels of the three stages (He et al. 2016, section 4.2)
 DATASETS = ("cifar10", "cifar10-jpeg", "digits")
 
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

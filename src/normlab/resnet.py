@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from normlab.architecture import WIDTHS
 from normlab.norms import make_norm
-from normlab.params import WIDTHS
 
 
 class ResNet(nn.Module):
@@ -90,17 +90,6 @@ class Block(nn.Module):
 def conv3x3(inputs: int, outputs: int, stride: int, norm: str) -> nn.Conv2d:
     """A 3x3 convolution; it has a bias only where no norm follows, whose shift would cancel it."""
     return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=norm == "nn")
-
-
-def flops_per_image(n: int) -> int:
-    """Multiplications and additions of one forward pass of one 32x32 image's convolutions."""
-    total, channels, size = 0, 3, 32
-    for stage, width in enumerate(WIDTHS):
-        size = 32 >> stage
-        for _ in range(2 * n + (stage == 0)):
-            total += 2 * 9 * channels * width * size * size
-            channels = width
-    return total
 
 
 @torch.no_grad()

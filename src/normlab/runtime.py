@@ -1,5 +1,6 @@
 """What a training runs on: device, precision, compilation, and that it repeats bit by bit."""
 
+import logging
 import os
 import platform
 import shutil
@@ -43,6 +44,8 @@ class Runtime:
         """
         if not self.compiles:
             return function
+        # It warns on machines with CUDA's tools and no GPU.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         # CUDA graphs: at batch size 8 a step is bound by launching its kernels.
         mode = "reduce-overhead" if self.device.type == "cuda" else None
         fast = torch.compile(function, dynamic=False, mode=mode)

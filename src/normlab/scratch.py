@@ -24,7 +24,9 @@ from normlab import files
 from normlab.layout import scratch_root
 
 #: modules that check, report or show, and so cannot change what a training writes
-NEUTRAL_MODULES = frozenset({"normlab", "normlab.errors", "normlab.params", "normlab.progress"})
+NEUTRAL_MODULES = frozenset(
+    f"normlab{name}" for name in ("", ".errors", ".params", ".progress", ".registry")
+)
 
 
 def fingerprint(determinants: dict[str, Any]) -> str:

@@ -3,8 +3,10 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
 
 from normlab import files
 from normlab.errors import NormlabError
@@ -21,8 +23,8 @@ class Split:
 
     train: list[int]
     val: list[int]
-    mean: list[float]
-    std: list[float]
+    mean: Annotated[list[float], Field(min_length=3, max_length=3)]
+    std: Annotated[list[float], Field(min_length=3, max_length=3)]
 
 
 def draw(images: Images, val_size: int | float, seed: int) -> Split:
@@ -62,11 +64,23 @@ def write(path: Path | str, split: Split) -> None:
     files.write_text(path, json.dumps(asdict(split)) + "\n")
 
 
-def read(path: Path | str) -> Split:
-    """Read what `write` wrote; raises `NormlabError` for a file that is missing or damaged."""
+def read(path: Path | str, total: int) -> Split:
+    """Read what `write` wrote.
+
+    Raises `NormlabError` for a file that is missing or damaged, or that does not divide `total`
+    images.
+    """
     try:
-        return Split(**json.loads(Path(path).read_text()))
+        split = TypeAdapter(Split).validate_json(Path(path).read_bytes(), strict=True)
     except FileNotFoundError:
         raise NormlabError(f"{path}: no such file; `dvc repro split` makes it") from None
-    except (ValueError, TypeError) as error:
-        raise NormlabError(f"{path}: is no split ({error}); `dvc repro -f split`") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        reason = f"{where}: {first['msg']}" if where else first["msg"]
+        raise NormlabError(f"{path}: is no split ({reason}); `dvc repro -f split`") from None
+    if not split.train or not split.val or sorted(split.train + split.val) != list(range(total)):
+        raise NormlabError(
+            f"{path}: does not divide the {total} training images; `dvc repro -f split`"
+        )
+    return split

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from normlab import augment, checkpoint, distributed, files, progress, runtime
+from normlab.architecture import flops_per_image
 from normlab.checkpoint import Spec
 from normlab.errors import NormlabError
 from normlab.images import Images
@@ -23,7 +24,7 @@ from normlab.layout import RunFiles, run_files
 from normlab.norms import norm_class
 from normlab.optim import base_lr, make_optimizer, schedule, set_lr
 from normlab.params import Train
-from normlab.resnet import flops_per_image, project
+from normlab.resnet import project
 from normlab.runtime import Runtime
 from normlab.scratch import Scratch
 
@@ -292,7 +293,7 @@ def write_outputs(
 def determinants(job: Job, data: dict[str, str], device: Runtime) -> dict[str, Any]:
     """What determines the bytes of a training, for `scratch.fingerprint`.
 
-    `data` are the digests of the files it reads.
+    `data` are the digests of the files it is made from.
     """
     norm_class(job.spec.norm)  # loads its module, whose code counts
     train = job.train.model_dump()
@@ -303,5 +304,5 @@ def determinants(job: Job, data: dict[str, str], device: Runtime) -> dict[str, A
         "seed": job.seed,
         "data": data,
         "device": device.device.type,
-        "compiled": device.compiles,
+        "compiler": runtime.missing_compiler() is None,  # what compile: auto asks of the machine
     }
