@@ -1,15 +1,25 @@
-"""Gather what people read into results/: metrics, tables, figures."""
+"""Gather what people read into results/: metrics, tables, figures, the report."""
 
-from normlab import figures, files, layout, params, pipeline, results
+from normlab import figures, files, layout, params, pipeline, report, results, seeds
 from normlab.errors import run_command
 
 
 def main() -> None:
-    options = params.load().plots
+    config = params.load()
+    options = config.plots
     found = [results.load(run) for run in pipeline.runs()]
+    setup = {
+        "dataset": config.dataset,
+        "seed": config.seed,
+        "split": config.split.model_dump(),
+        "model": config.model.model_dump(),
+        "train": config.train.model_dump(),
+    }
+    repeated = seeds.read(seeds.PATH, seeds.recipe(setup))
     with files.atomic(layout.RESULTS) as folder:
         results.write_tables(folder, found)
         figures.draw_all(folder / "figures", found, options.dpi, options.format)
+        report.write(folder / "report.html", found, setup, repeated)
     print((layout.RESULTS / "summary.md").read_text(), end="")
 
 

@@ -42,6 +42,7 @@ def evaluate(weights: Path, sets: dict[str, Images], log: list[dict[str, str]]) 
         "batch_size": spec.batch_size,
         "epoch": epoch,
         "epochs": len(log),
+        "images": {name: len(images) for name, images in sets.items()},
         "diverged": any(not math.isfinite(float(row["train_loss"])) for row in log),
     }
     rows: list[dict[str, str]] = []

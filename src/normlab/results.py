@@ -86,11 +86,18 @@ def write_tables(folder: Path, results: list[Result]) -> None:
     for result in results:
         files.write_json(folder / "metrics" / f"{result.run}.json", result.metrics)
     curves = [
-        {"run": result.run, "label": result.label, **row, "epoch": int(row["epoch"])}
+        {
+            "run": result.run,
+            "label": result.label,
+            **row,
+            "epoch": int(row["epoch"]),
+            "val_accuracy": round(1 - row["val_error"], 12),
+        }
         for result in results
         for row in result.log
     ]
-    files.write_csv(folder / "curves.csv", curves, ("run", "label", "epoch", "lr", *sorted(CURVES)))
+    fields = ("run", "label", "epoch", "lr", *sorted((*CURVES, "val_accuracy")))
+    files.write_csv(folder / "curves.csv", curves, fields)
     names = [name for name in results[0].quantiles[0] if name != "epoch"]
     quantiles = [
         {

@@ -1,0 +1,135 @@
+"""What the report says: differences, their chance, and verdicts by rule."""
+
+import math
+
+import pytest
+
+from normlab import findings
+from normlab.findings import Estimate
+from normlab.results import Result
+
+
+def run(
+    norm: str, batch_size: int, right: list[bool], errors: tuple[float, ...] = (0.5, 0.4, 0.3)
+) -> Result:
+    """A run that classifies the test images whose place in `right` is true."""
+    accuracy = sum(right) / len(right)
+    values = {"accuracy": accuracy, "f1_micro": accuracy, "f1_macro": accuracy}
+    log = [
+        {"epoch": float(e), "lr": 0.1, "train_loss": 1.0, "val_loss": 1.0,
+         "train_error": value, "val_error": value}
+        for e, value in enumerate(errors, start=1)
+    ]  # fmt: skip
+    quantiles = [{"epoch": float(e), "q1": 0.5 * e, "q99": 2.5 * e} for e in (1, 2, 3)]
+    predictions = [{"actual": "cat", "predicted": "cat" if hit else "dog"} for hit in right]
+    metrics = {
+        "norm": norm, "batch_size": batch_size, "epoch": 3, "epochs": 3, "diverged": False,
+        "train": values, "val": values, "test": values,
+    }  # fmt: skip
+    return Result(f"{norm}-{batch_size}", metrics, log, quantiles, predictions)
+
+
+def share(hits: int, total: int = 1000, start: int = 0) -> list[bool]:
+    """`hits` images right of `total`, from the place `start` on."""
+    return [start <= place < start + hits for place in range(total)]
+
+
+def test_accuracy_has_the_binomial_standard_error() -> None:
+    found = findings.accuracy(run("bn", 128, share(900)))
+    assert found == Estimate(0.9, pytest.approx(math.sqrt(0.9 * 0.1 / 1000)))
+
+
+def test_difference_counts_only_images_that_one_run_alone_gets_right() -> None:
+    first, second = run("bn", 128, share(800)), run("in", 128, share(700, start=50))
+    found = findings.difference(first, second)  # 50 gained nowhere: 50 + 50 lost, 0 won
+    assert found.value == pytest.approx(-0.1)
+    assert found.error == pytest.approx(math.sqrt((100 - 100**2 / 1000) / 1000**2))
+    assert found.decided
+    assert findings.difference(first, first) == Estimate(0.0, 0.0)
+
+
+def test_difference_is_the_variance_of_its_own_simulation() -> None:
+    """Against the definition: the variance of the mean of +1, 0 and -1 over the images."""
+    first, second = run("bn", 128, share(600)), run("in", 128, share(500, start=300))
+    steps = [
+        (two["predicted"] == "cat") - (one["predicted"] == "cat")
+        for one, two in zip(first.predictions, second.predictions, strict=True)
+    ]
+    mean = sum(steps) / len(steps)
+    variance = sum((step - mean) ** 2 for step in steps) / len(steps)
+    found = findings.difference(first, second)
+    assert found.value == pytest.approx(mean)
+    assert found.error == pytest.approx(math.sqrt(variance / len(steps)))
+
+
+def test_an_estimate_reads_as_points_and_is_decided_beyond_two_errors() -> None:
+    assert Estimate(0.0123, 0.0035).points == "+1.23 ± 0.35"
+    assert Estimate(-0.0123, 0.0035).points == "\N{MINUS SIGN}1.23 ± 0.35"
+    assert Estimate(0.9, 0.003).percent == "90.00 ± 0.30"
+    assert Estimate(-0.0071, 0.0035).decided
+    assert not Estimate(0.0069, 0.0035).decided
+
+
+def test_ranking_is_from_best_to_worst() -> None:
+    runs = [run("in", 128, share(500)), run("bn", 128, share(800)), run("nn", 128, share(100))]
+    ranks = findings.ranking(runs)
+    assert [rank.result.norm for rank in ranks] == ["bn", "in", "nn"]
+    assert ranks[0].behind is None
+    assert ranks[2].behind
+    assert ranks[2].behind.value == pytest.approx(-0.7)
+
+
+def test_sanity_names_the_largest_gap_and_judges_by_the_end() -> None:
+    theirs = run("torch_bn", 128, share(800), (0.6, 0.4, 0.3))
+    ours = run("bn", 128, share(805), (0.8, 0.4, 0.301))
+    found = findings.sanity([theirs, ours], 10_000)
+    assert found
+    assert (found.largest, found.largest_epoch) == (pytest.approx(0.2), 1)
+    assert found.late == pytest.approx(0.001)
+    assert found.late_error == pytest.approx(math.sqrt(2 * 0.3 * 0.7 / 10_000))
+    worse = run("bn", 128, share(600), (0.8, 0.7, 0.6))
+    other = findings.sanity([theirs, worse], 10_000)
+    assert other
+    assert not other.same
+    assert findings.sanity([ours], 10_000) is None
+
+
+def test_batch_effects_compare_the_largest_with_the_smallest_batch() -> None:
+    runs = [run("bn", 128, share(800)), run("bn", 8, share(700)), run("gn", 128, share(750))]
+    [effect] = findings.batch_effects(runs)
+    assert (effect.large.batch_size, effect.small.batch_size) == (128, 8)
+    assert effect.change.value == pytest.approx(-0.1)
+    assert effect.magnitude == pytest.approx(0.1)
+
+
+def test_spreads_are_between_the_outermost_quantiles() -> None:
+    [spread] = findings.spreads([run("bn", 128, share(1))])
+    assert (spread.first, spread.last, spread.growth) == (2.0, 6.0, 3.0)
+    assert (spread.low, spread.high) == ("1 %", "99 %")
+
+
+def verdicts(*runs: Result) -> dict[str, str]:
+    return {claim.text.split()[0]: claim.verdict for claim in findings.claims(runs)}
+
+
+def test_claims_are_judged_by_the_numbers() -> None:
+    as_claimed = verdicts(
+        run("bn", 128, share(800), (0.3, 0.2, 0.1)), run("nn", 128, share(500), (0.5, 0.4, 0.3)),
+        run("bn", 8, share(600)), run("gn", 128, share(780)), run("gn", 8, share(779)),
+        run("ln", 128, share(600)), run("in", 128, share(600)), run("bin", 128, share(900)),
+    )  # fmt: skip
+    assert as_claimed == {"With": "agrees", "BN's": "agrees", "At": "agrees", "BIN": "agrees"}
+    otherwise = verdicts(
+        run("bn", 128, share(600), (0.5, 0.4, 0.3)), run("nn", 128, share(500), (0.3, 0.2, 0.1)),
+        run("bn", 8, share(800)), run("gn", 128, share(500)), run("gn", 8, share(400)),
+        run("ln", 128, share(600)), run("in", 128, share(600)), run("bin", 128, share(601)),
+    )  # fmt: skip
+    assert otherwise == {"With": "differs", "BN's": "differs", "At": "differs", "BIN": "undecided"}
+
+
+def test_claims_about_runs_that_are_not_there_are_left_out() -> None:
+    assert findings.claims([run("ln", 128, share(5))]) == []
+
+
+def test_confusions_are_counted_without_the_right_ones() -> None:
+    assert findings.confusions(run("bn", 128, share(990))) == [("cat", "dog", 10)]
