@@ -1,14 +1,17 @@
 """What people read: scores, tables, figures, and that files are whole or absent."""
 
 import math
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
 
-from normlab import figures, files, results
+from normlab import figures, files, params, report, results
 from normlab.evaluation import scores
 from normlab.results import Result, best, find, markdown, standard_error, write_tables
+from normlab.seeds import Seeds
 
 
 def result(run: str, norm: str, batch_size: int, accuracy: float, diverged: bool = False) -> Result:
@@ -124,3 +127,34 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
         temporary.mkdir()
         (temporary / "new").touch()
     assert [file.name for file in path.iterdir()] == ["new"]
+
+
+def test_the_report_is_one_file_that_asks_nothing_of_a_network(tmp_path: Path) -> None:
+    setup = {
+        "dataset": "digits", "seed": 1, "model": {"n": 2},
+        "train": params.load(ROOT / "params.yaml").train.model_dump(),
+    }  # fmt: skip
+    repeated = [Seeds("bn", 128, (0.5, 0.6))]
+    for name in ("one.html", "two.html"):
+        report.write(tmp_path / name, RESULTS, setup, repeated)
+    page = (tmp_path / "one.html").read_text()
+    assert page == (tmp_path / "two.html").read_text()
+    assert not re.search(r"""(src|href)=["'](?!data:)""", page)
+    assert page.count("<img ") == len(figures.FIGURES)
+    for number in range(1, 8):
+        assert f"<h2>{number} · " in page
+    assert '<td class="best">82.00</td>' in page
+    assert "55.00" in page  # the mean over seeds
+    assert "diverged" in page
+
+
+@pytest.mark.parametrize("chosen", [RESULTS[:1], RESULTS[3:]], ids=["one", "diverged"])
+def test_the_report_copes_with_few_runs(tmp_path: Path, chosen: list[Result]) -> None:
+    setup = {
+        "dataset": "digits", "seed": 1, "model": {"n": 2},
+        "train": params.load(ROOT / "params.yaml").train.model_dump(),
+    }  # fmt: skip
+    report.write(tmp_path / "report.html", chosen, setup, [])
+    page = (tmp_path / "report.html").read_text()
+    assert "bn and torch_bn are not both among the runs" in page
+    assert "No norm was trained at two batch sizes" in page

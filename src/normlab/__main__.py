@@ -1,5 +1,6 @@
 """`python -m normlab`: what a user does besides `dvc repro`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,6 +9,9 @@ from normlab.errors import run_app
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 Jobs = Annotated[int, typer.Option(help="how many runs train at a time", min=1)]
+Images = Annotated[list[Path], typer.Argument(help="image files, or folders of them")]
+RunName = Annotated[str, typer.Option(help="whose weights; dvc.yaml names the runs")]
+Csv = Annotated[Path | None, typer.Option(help="write a CSV file, too")]
 
 
 @app.command()
@@ -24,6 +28,30 @@ def demo(jobs: Jobs = 2) -> None:
     from normlab import demo
 
     demo.run(jobs)
+
+
+@app.command()
+def predict(images: Images, run: RunName = "main", csv: Csv = None) -> None:
+    """Classify image files with a trained run."""
+    from normlab import predict
+
+    predictions = predict.predict(run, images)
+    width = max(len(prediction.label) for prediction in predictions)
+    for prediction in predictions:
+        print(f"{prediction.label:{width}}  {prediction.probability:7.2%}  {prediction.file}")
+    if csv:
+        predict.write(csv, predictions)
+
+
+@app.command()
+def seeds() -> None:
+    """Gather runs with several seeds from DVC's experiments into data/seeds.csv."""
+    from normlab import files, seeds
+
+    rows = seeds.collect()
+    files.write_csv(seeds.PATH, rows, seeds.FIELDS)
+    print(seeds.table(rows))
+    print(f"written to {seeds.PATH}; `dvc repro` puts the current recipe's into the report")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ BUNDLE
 def content() -> str:
     from vl_convert import javascript_bundle
 
-    return TEMPLATE.replace("BUNDLE", javascript_bundle(None, VEGA_LITE))
+    bundle = javascript_bundle(vl_version=VEGA_LITE)  # type: ignore[call-arg]  # wrong stubs
+    return TEMPLATE.replace("BUNDLE", bundle)
 
 
 def write() -> None:

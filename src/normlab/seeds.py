@@ -14,12 +14,14 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from normlab import files
+from normlab import files, params
 from normlab.errors import NormlabError
+from normlab.registry import NORMS
 
 PATH = Path("data/seeds.csv")
 FIELDS = (
-    "recipe", "norm", "batch_size", "seed", "test_accuracy", "test_f1_micro", "test_f1_macro"
+    "recipe", "dataset", "epochs", "norm", "batch_size", "seed",
+    "test_accuracy", "test_f1_micro", "test_f1_macro",
 )  # fmt: skip
 RECIPE = ("dataset", "split", "model", "train")  #: params that a mean over seeds must share
 
@@ -42,9 +44,9 @@ class Seeds:
         return stdev(self.accuracies) if len(self.accuracies) > 1 else None
 
 
-def recipe(params: Mapping[str, Any]) -> str:
-    """A digest of the RECIPE part of `params`, the content of a params.yaml."""
-    content = json.dumps({name: params[name] for name in RECIPE}, sort_keys=True)
+def recipe(config: Mapping[str, Any]) -> str:
+    """A digest of the RECIPE part of `config`, the content of a `normlab.params.Params`."""
+    content = json.dumps({name: config[name] for name in RECIPE}, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
@@ -60,7 +62,7 @@ def read(path: Path, wanted: str) -> list[Seeds]:
 
 
 def summarize(rows: Iterable[Mapping[str, Any]]) -> list[Seeds]:
-    """Group rows of FIELDS, of one recipe, by norm and batch size, in the order they come.
+    """Group rows of FIELDS, of one recipe, by norm and batch size.
 
     The same norm, batch size and seed counts once: two runs of it are the same training.
     """
@@ -70,8 +72,14 @@ def summarize(rows: Iterable[Mapping[str, Any]]) -> list[Seeds]:
         groups.setdefault(key, {})[int(row["seed"])] = float(row["test_accuracy"])
     return [
         Seeds(norm, size, tuple(accuracies[seed] for seed in sorted(accuracies)))
-        for (norm, size), accuracies in groups.items()
+        for (norm, size), accuracies in sorted(groups.items(), key=_order)
     ]
+
+
+def _order(group: tuple[tuple[str, int], Any]) -> tuple[int, int]:
+    """Norms as the registry has them, large batches first."""
+    norm, size = group[0]
+    return list(NORMS).index(norm) if norm in NORMS else len(NORMS), -size
 
 
 def collect() -> list[dict[str, Any]]:
@@ -84,23 +92,29 @@ def collect() -> list[dict[str, Any]]:
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["failed"])[-1]
         raise NormlabError(f"dvc exp show: {reason.removeprefix('ERROR: ')}")
-    return sorted(extract(json.loads(done.stdout)), key=lambda row: [row[f] for f in FIELDS])
+    return sorted(extract(json.loads(done.stdout)), key=lambda row: list(row.values()))
 
 
 def extract(shown: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Rows of FIELDS out of what `dvc exp show --json` prints, each once."""
     seen = set()
     for revision in _revisions(shown):
-        params = revision["params"]["params.yaml"]["data"]
+        content = revision["params"].get("params.yaml", {}).get("data")
+        try:
+            config = params.parse(content).model_dump()
+        except NormlabError:
+            continue  # of another version of this project
         for metrics in revision["metrics"].values():
             run = metrics.get("data") or {}
             if "test" not in run:
                 continue
             row = {
-                "recipe": recipe(params),
+                "recipe": recipe(config),
+                "dataset": config["dataset"],
+                "epochs": config["train"]["epochs"],
                 "norm": run["norm"],
                 "batch_size": run["batch_size"],
-                "seed": params["seed"],
+                "seed": config["seed"],
                 **{f"test_{name}": value for name, value in run["test"].items()},
             }
             if tuple(row.values()) not in seen:
@@ -115,6 +129,25 @@ def _revisions(shown: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for entry in (baseline, *experiments):
             data = entry.get("data")
             if entry["rev"] != "workspace" and data and data.get("params") and data.get("metrics"):
-                params = data["params"].get("params.yaml", {}).get("data") or {}
-                if all(name in params for name in (*RECIPE, "seed")):
-                    yield data
+                yield data
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Mean and standard deviation of the test accuracy, in percent, a table for each recipe."""
+    lines = []
+    for name in dict.fromkeys(row["recipe"] for row in rows):
+        chosen = [row for row in rows if row["recipe"] == name]
+        lines += [
+            f"{chosen[0]['dataset']}, {chosen[0]['epochs']} epochs (recipe {name})",
+            "",
+            "| norm | batch size | seeds | mean | deviation |",
+            "| --- | ---: | ---: | ---: | ---: |",
+        ]
+        for entry in summarize(chosen):
+            deviation = "" if entry.deviation is None else f"{100 * entry.deviation:.2f}"
+            lines.append(
+                f"| {NORMS.get(entry.norm, entry.norm)} | {entry.batch_size} "
+                f"| {len(entry.accuracies)} | {100 * entry.mean:.2f} | {deviation} |"
+            )
+        lines.append("")
+    return "\n".join(lines)
