@@ -94,6 +94,22 @@ def workspace(tmp_path: Path) -> Workspace:
     return made
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A repository with a pipeline of two small runs that is done and committed.
+
+    Tests share it: each leaves it as it was.
+    """
+    made = copy_repository(tmp_path_factory.mktemp("finished") / "repository")
+    (made.path / "dvc.lock").unlink(missing_ok=True)
+    made.set(dataset="digits", train__epochs=2, model__n=1, split__val_size=0.8)
+    made.keep_runs("main", "gn")
+    made.run("dvc", "repro")
+    made.run("git", "add", "--all")
+    made.run("git", "commit", "--quiet", "-m", "done")
+    return made
+
+
 @pytest.fixture
 def images() -> Callable[[int], Images]:
     """Makes so many random images of three classes."""

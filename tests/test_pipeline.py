@@ -102,21 +102,6 @@ def test_a_run_that_plots_does_not_depend_on_is_named(tmp_path: Path) -> None:
         pipeline.runs(tmp_path / "dvc.yaml")
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A repository with a pipeline of two small runs that is done and committed."""
-    from conftest import copy_repository
-
-    made = copy_repository(tmp_path_factory.mktemp("finished") / "repository")
-    (made.path / "dvc.lock").unlink(missing_ok=True)
-    made.set(dataset="digits", train__epochs=2, model__n=1, split__val_size=0.8)
-    made.keep_runs("main", "gn")
-    made.run("dvc", "repro")
-    made.run("git", "add", "--all")
-    made.run("git", "commit", "--quiet", "-m", "done")
-    return made
-
-
 def changed(workspace: Workspace) -> set[str]:
     """The stages that an edit affects itself; `dvc repro` reruns those and what follows them."""
     from dvc.repo import Repo
