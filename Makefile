@@ -1,4 +1,4 @@
-# Everything runs in .venv; the first target that needs it makes it.
+# Everything runs in .venv; the first target that needs it makes it. There src/ is importable.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -18,13 +18,14 @@ $(INSTALLED): requirements.txt
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	.venv/bin/uv pip install --quiet --python .venv/bin/python -r requirements.txt
+	echo '$(CURDIR)/src' >"$$(.venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/normlab.pth"
 	cp requirements.txt $@
 
 demo: $(INSTALLED) ## Run the whole pipeline on small images, in minutes, beside your own results
-	PYTHONPATH=src python -m normlab demo --jobs $(JOBS)
+	python -m normlab demo --jobs $(JOBS)
 
 study: $(INSTALLED) ## Run the whole pipeline of params.yaml, JOBS=2 runs side by side
-	PYTHONPATH=src python -m normlab study --jobs $(JOBS)
+	python -m normlab study --jobs $(JOBS)
 
 test: $(INSTALLED) lint ## Lint, check types, run the tests
 	python -m pytest

@@ -34,7 +34,7 @@ class Workspace:
             "GIT_COMMITTER_NAME": "Test",
             "GIT_COMMITTER_EMAIL": "test@example.invalid",
         }
-        self.environment.pop("PYTHONPATH", None)
+        self.environment["PYTHONPATH"] = str(path / "src")  # not that of this repository
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `command` there; the word `python` is this interpreter."""
