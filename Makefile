@@ -19,6 +19,8 @@ $(INSTALLED): requirements.txt
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	.venv/bin/uv pip install --quiet --python .venv/bin/python -r requirements.txt
 	echo '$(CURDIR)/src' >"$$(.venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/normlab.pth"
+	if git rev-parse --git-dir >/dev/null 2>&1; then \
+	    git config merge.dvc-lock.driver '.venv/bin/python -m normlab merge-lock %O %A %B'; fi
 	cp requirements.txt $@
 
 demo: $(INSTALLED) ## Run the whole pipeline on small images, in minutes, beside your own results

@@ -54,5 +54,13 @@ def seeds() -> None:
     print(f"written to {seeds.PATH}; `dvc repro` puts the current recipe's into the report")
 
 
+@app.command(hidden=True)
+def merge_lock(base: Path, ours: Path, theirs: Path) -> None:
+    """Merge dvc.lock for Git (`make install` registers this)."""
+    from normlab import lockfile
+
+    lockfile.merge(base, ours, theirs)
+
+
 if __name__ == "__main__":
     run_app(app)
