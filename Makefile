@@ -7,10 +7,10 @@ PYTHON ?= python3
 JOBS ?= 2
 INSTALLED := .venv/requirements.txt
 
-.PHONY: help install demo study test locked lint format lock
+.PHONY: help install s3 demo study test locked lint format lock
 
 help: ## What can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
 
 install: $(INSTALLED) ## Make .venv with the pinned dependencies
 
@@ -22,6 +22,9 @@ $(INSTALLED): requirements.txt
 	if git rev-parse --git-dir >/dev/null 2>&1; then \
 	    git config merge.dvc-lock.driver '.venv/bin/python -m normlab merge-lock %O %A %B'; fi
 	cp requirements.txt $@
+
+s3: $(INSTALLED) ## Install what remotes on S3 need, and their test
+	uv pip install --quiet --python .venv/bin/python -r requirements.txt -r requirements-s3.txt
 
 demo: $(INSTALLED) ## Run the whole pipeline on small images, in minutes, beside your own results
 	python -m normlab demo --jobs $(JOBS)
@@ -45,6 +48,9 @@ format: $(INSTALLED) ## Format the code
 	ruff check --fix .
 	ruff format .
 
+LOCK := uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-annotate \
+    --no-emit-index-url --no-emit-find-links
+
 lock: ## Renew the pinned requirements
-	uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-annotate \
-	    --no-emit-index-url --no-emit-find-links requirements.in -o requirements.txt
+	$(LOCK) requirements.in -o requirements.txt
+	$(LOCK) requirements-s3.in -o requirements-s3.txt

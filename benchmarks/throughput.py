@@ -48,10 +48,12 @@ def random_images(count: int) -> Images:
     return Images(pixels, generator.integers(0, 10, count), classes)
 
 
-def make_trainer(norm: str, batch_size: int, device: runtime.Runtime, images: Images) -> Trainer:
+def make_trainer(
+    norm: str, batch_size: int, device: runtime.Runtime, images: Images, n: int = 2
+) -> Trainer:
     """A trainer of `norm`; `torch:gn` is PyTorch's layer in its place."""
     torch_layer, _, name = norm.rpartition(":")
-    spec = Spec("benchmark", name, batch_size, 2, GROUPS, images.classes, (0.5,) * 3, (0.25,) * 3)
+    spec = Spec("benchmark", name, batch_size, n, GROUPS, images.classes, (0.5,) * 3, (0.25,) * 3)
     train = params.load().train.model_copy(update={"lr": 0.01})
     model = spec.build()
     if torch_layer:

@@ -1,6 +1,7 @@
 """What the tests share: a copy of the repository to run DVC in, and small data."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -81,6 +82,36 @@ class Workspace:
 def copy_repository(target: Path) -> Workspace:
     copy_files(ROOT, target)
     return Workspace(target)
+
+
+def clone(source: Path, target: Path, remote: Path | None = None) -> Workspace:
+    """A clone, as another machine has it: with a scratch folder and a cache of its own.
+
+    `remote` becomes its default remote.
+    """
+    subprocess.run(["git", "clone", "--quiet", str(source), str(target)], check=True)
+    made = Workspace(target)
+    driver = f"{sys.executable} -m normlab merge-lock %O %A %B"
+    made.run("git", "config", "merge.dvc-lock.driver", driver)
+    if remote:
+        made.run("dvc", "remote", "add", "--local", "--default", "shared", str(remote))
+    return made
+
+
+def outputs(workspace: Workspace) -> dict[str, str]:
+    """Digest of every output in dvc.lock; the records of the machine need not repeat."""
+    stages = yaml.safe_load((workspace.path / "dvc.lock").read_text())["stages"]
+    return {
+        out["path"]: out["md5"]
+        for stage in stages.values()
+        for out in stage.get("outs", [])
+        if not out["path"].endswith("environment.json")
+    }
+
+
+def stages_run(output: str) -> list[str]:
+    """The stages whose commands DVC ran, from what it printed."""
+    return re.findall(r"Running stage '(.*?)'", output)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from normlab.errors import NormlabError
 from normlab.layout import scratch_root
 
 EXPERIMENT = "demo"
-FOLDER = Path("demo")  #: where the experiment's results are put for looking at
+FOLDER = Path("demo-results")  #: where the experiment's results are put for looking at
 OVERRIDES: dict[str, Any] = {
     "dataset": "digits",
     "train.epochs": 4,
