@@ -7,7 +7,7 @@ PYTHON ?= python3
 JOBS ?= 2
 INSTALLED := .venv/requirements.txt
 
-.PHONY: help install s3 demo study test locked lint format lock
+.PHONY: help install s3 demo study test locked lint format readme lock
 
 help: ## What can be made
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ lint: $(INSTALLED) ## Lint and check types
 format: $(INSTALLED) ## Format the code
 	ruff check --fix .
 	ruff format .
+
+readme: $(INSTALLED) ## Renew the README's tables from results/ and benchmarks/
+	python -m normlab readme
 
 LOCK := uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-annotate \
     --no-emit-index-url --no-emit-find-links

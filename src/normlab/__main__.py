@@ -62,5 +62,13 @@ def merge_lock(base: Path, ours: Path, theirs: Path) -> None:
     lockfile.merge(base, ours, theirs)
 
 
+@app.command(hidden=True)
+def readme() -> None:
+    """Renew the README's tables from the committed results and measurements."""
+    from normlab import readme
+
+    readme.update(Path("README.md"))
+
+
 if __name__ == "__main__":
     run_app(app)

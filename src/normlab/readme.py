@@ -1,0 +1,73 @@
+"""The README's tables, made from the committed files, so that no number in them is typed.
+
+A table stands between `<!-- NAME -->` and `<!-- end -->`; `make readme` renews all of them.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from normlab import files
+from normlab.errors import NormlabError
+from normlab.registry import NORMS
+
+Table = list[list[str]]
+SPEED = {
+    "norm": "norm",
+    "images_per_s": "images/s",
+    "vs_torch_layer": "vs. PyTorch's layer",
+    "step_vs_no_norm": "step vs. no norm",
+    "vs_plain_loop": "vs. plain loop",
+    "share_of_limit": "share of the limit",
+    "outside_step": "epoch outside the step",
+}  #: columns of benchmarks/throughput.py's CSV, and what the README calls them
+
+
+def update(path: Path) -> None:
+    """Renew every table in `path`; raises `NormlabError` for one that has no source here."""
+    files.write_text(path, renewed(path.read_text()))
+
+
+def renewed(text: str) -> str:
+    def table(match: re.Match[str]) -> str:
+        name, _, argument = match[1].partition(" ")
+        if name not in TABLES:
+            raise NormlabError(f"<!-- {match[1]} -->: must be one of {', '.join(TABLES)}")
+        head, *rows = TABLES[name](argument)
+        align = ["---:" if _is_number(cell) else "---" for cell in rows[0]]
+        lines = "".join(f"| {' | '.join(cells)} |\n" for cells in (head, align, *rows))
+        return f"<!-- {match[1]} -->\n{lines}<!-- end -->"
+
+    return re.sub(r"<!-- ([a-z]+ \S+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+
+
+def results(path: str) -> Table:
+    """Accuracies of the runs in a results/summary.csv, in percent."""
+    head = ["run", "norm", "batch size", "best epoch", "val accuracy", "test accuracy",
+            "test micro-F1", "test macro-F1"]  # fmt: skip
+    scores = ("val_accuracy", "test_accuracy", "test_f1_micro", "test_f1_macro")
+    return [head] + [
+        [
+            f"`{row['run']}`",
+            NORMS[row["norm"]],
+            row["batch_size"],
+            row["epoch"],
+            *(f"{100 * float(row[score]):.2f}" for score in scores),
+        ]
+        for row in files.read_csv(path)
+    ]
+
+
+def speed(path: str) -> Table:
+    """The measurements in a CSV of benchmarks/throughput.py."""
+    rows = files.read_csv(path)
+    return [["batch size", *SPEED.values()]] + [
+        [row["batch_size"], *(row[column] for column in SPEED)] for row in rows
+    ]
+
+
+TABLES: dict[str, Callable[[str], Table]] = {"results": results, "speed": speed}
+
+
+def _is_number(cell: str) -> bool:
+    return bool(re.fullmatch(r"[\d.]+", cell))

@@ -1,0 +1,59 @@
+"""What the pages of benchmarks/ say follows from what was measured."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+from benchmarks import cost
+from normlab.resnet import ResNet
+
+
+@pytest.fixture
+def rates() -> dict[str, Any]:
+    return json.loads(cost.RATES.read_text())
+
+
+def test_the_page_is_computed_from_the_rates(rates: dict[str, Any]) -> None:
+    assert (ROOT / "benchmarks/COST.md").read_text() == cost.text(rates)
+    slower = copy.deepcopy(rates)
+    slower["depth"]["2"]["8"] /= 10
+    assert cost.text(slower) != cost.text(rates)
+
+
+def test_cpu_hours_add_up(rates: dict[str, Any]) -> None:
+    rates["depth"]["2"] = {"128": 1000.0, "8": 500.0, "forward": 4000.0}
+    steps, forward = 40_000 * 100, 2 * 10_000 * 100 + 60_000
+    expected = 7 * steps / 1000 + 2 * steps / 500 + 9 * forward / 4000
+    assert cost.cpu_hours(cost.STUDIES[0], rates) == pytest.approx(expected / 3600)
+    many = cost.Study("", 2, runs=900)
+    assert cost.cpu_hours(many, rates) == pytest.approx(expected / 36)
+    large = cost.Study("", 2, side=64)
+    assert cost.cpu_hours(large, rates) == pytest.approx(4 * expected / 3600)
+
+
+def test_sizes_are_those_of_the_network_and_its_data() -> None:
+    study = cost.STUDIES[0]
+    assert study.parameters == sum(p.numel() for p in ResNet(2, 10, "gn", 8).parameters())
+    images, weights = study.cache_bytes
+    assert images == 60_000 * 3072
+    assert weights == 9 * 101 * 4 * study.parameters
+    assert cost.activations(2) == 5 * 16 * 1024 + 4 * 32 * 256 + 4 * 64 * 64
+
+
+def test_gpus_help_until_the_longest_run_is_left() -> None:
+    study = cost.STUDIES[0]
+    times = [cost.gpu_hours(study, gpus)[0] for gpus in (1, 2, 4, 9, 18)]
+    assert times[0] > times[1] >= times[2] >= times[3] == times[4]
+    assert cost.gpu_hours(study, 9)[1] == "the longest run"
+    assert cost.gpu_hours(cost.Study("", 2, runs=900), 8)[1] == "the number of GPUs"
+
+
+def test_sharing_a_batch_ends_where_the_sums_cost_more(rates: dict[str, Any]) -> None:
+    assert cost.sharing(2, 128, 1, rates) == 1
+    rates["all_reduce_s"] = {"sums": 0.0, "gradients": 0.0}
+    assert cost.sharing(2, 128, 16, rates) == pytest.approx(16)
+    rates["all_reduce_s"]["sums"] = 1.0
+    assert cost.sharing(2, 128, 16, rates) < 1

@@ -1,0 +1,41 @@
+"""The README's tables are those of the committed files; its links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from normlab import files, readme
+from normlab.errors import NormlabError
+
+
+def test_the_tables_are_those_of_the_committed_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "README.md").read_text()
+    assert text.count("<!-- end -->") >= 2
+    assert readme.renewed(text) == text, "`make readme` renews them"
+
+
+def test_a_table_follows_its_source(tmp_path: Path) -> None:
+    source, page = tmp_path / "summary.csv", tmp_path / "README.md"
+    row = {"run": "x", "norm": "ln", "batch_size": 8, "epoch": 3, "val_accuracy": 0.5,
+           "test_accuracy": 0.25, "test_f1_micro": 0.125, "test_f1_macro": 1}  # fmt: skip
+    files.write_csv(source, [row], tuple(row))
+    page.write_text(f"before\n<!-- results {source} -->\nold\n<!-- end -->\nafter\n")
+    readme.update(page)
+    lines = page.read_text().splitlines()
+    assert lines[4] == "| `x` | Layer (LN) | 8 | 3 | 50.00 | 25.00 | 12.50 | 100.00 |"
+    assert (lines[0], lines[-1], len(lines)) == ("before", "after", 7)
+
+
+def test_an_unknown_table_is_named() -> None:
+    with pytest.raises(NormlabError, match="<!-- other x -->: must be one of results, speed"):
+        readme.renewed("<!-- other x -->\n<!-- end -->")
+
+
+def test_links_lead_to_files() -> None:
+    links = re.findall(r"\]\((?!http|#)(.+?)\)", (ROOT / "README.md").read_text())
+    assert len(links) > 10
+    for link in links:
+        assert (ROOT / link).exists(), link
