@@ -58,6 +58,7 @@ def test_declared_code_is_what_is_imported(stage: str) -> None:
     if "norms/__init__" in used:
         # make_norm imports the run's own norm by name; PyTorch's layer and none need no base.
         used |= {"norms/base", "norms/${item.norm}", "distributed"}
+    used |= {"report.html.j2"} & {f"{name}.html.j2" for name in used}  # report.py reads it
     neutral = NEUTRAL - ({"registry"} if stage == "plots" else set())  # labels are its output
     assert declared == used - neutral
 
@@ -112,16 +113,17 @@ def changed(workspace: Workspace) -> set[str]:
 
 #: what a user edits, and the stages it affects itself
 EDITS: list[tuple[str, dict[str, object], str, set[str]]] = [
-    ("data set", {"dataset": "cifar10"}, "", {"check", "download"}),
+    ("data set", {"dataset": "cifar10"}, "", {"check", "download", "plots"}),
     ("norm", {"norm": "ln"}, "", {"check", "train@main", "evaluate@main", "features@main"}),
     ("batch size", {"batch_size": 64}, "", {"check", "train@main"}),
     ("quantiles", {"features__quantiles": [0.5]}, "", {"check", "features@main", "features@gn"}),
     ("plot option", {"plots__dpi": 80}, "", {"check", "plots"}),
-    ("epochs", {"train__epochs": 3}, "", {"check", "train@main", "train@gn"}),
-    ("groups", {"model__groups": 4}, "", {"check", "train@main", "train@gn"}),
-    ("depth", {"model__n": 2}, "", {"check", "train@main", "train@gn"}),
-    ("seed", {"seed": 2}, "", {"check", "split", "train@main", "train@gn"}),
-    ("validation size", {"split__val_size": 0.5}, "", {"check", "split"}),
+    ("epochs", {"train__epochs": 3}, "", {"check", "train@main", "train@gn", "plots"}),
+    ("groups", {"model__groups": 4}, "", {"check", "train@main", "train@gn", "plots"}),
+    ("depth", {"model__n": 2}, "", {"check", "train@main", "train@gn", "plots"}),
+    ("seed", {"seed": 2}, "", {"check", "split", "train@main", "train@gn", "plots"}),
+    ("validation size", {"split__val_size": 0.5}, "", {"check", "split", "plots"}),
+    ("the report's text", {}, "src/normlab/report.html.j2", {"plots"}),
     ("figures' code", {}, "src/normlab/figures.py", {"plots"}),
     ("tables' code", {}, "src/normlab/results.py", {"plots"}),
     ("another norm's code", {}, "src/normlab/norms/ln.py", set()),
