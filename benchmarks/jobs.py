@@ -1,0 +1,92 @@
+"""What `make study JOBS=2` gains: runs side by side, the cores shared out, against one after another.
+
+One process with all cores and JOBS processes with their share of them take turns, a few steps
+each, round after round; the figures are medians over the rounds. See `--help`.
+"""
+
+import multiprocessing as mp
+import os
+import statistics
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import throughput
+from normlab import files, runtime
+
+FIELDS = ("batch_size", "norm", "one_images_per_s", "jobs", "jobs_images_per_s", "gain")
+
+
+def train(orders: Connection, norm: str, batch_size: int, threads: int) -> None:
+    """Train as many steps as each order says, and answer when they are done; 0 ends it."""
+    torch.set_num_threads(threads)
+    device = runtime.make("float32", True, 0)
+    images = throughput.random_images(throughput.IMAGES)
+    step = throughput.step_of(throughput.make_trainer(norm, batch_size, device, images))
+    while count := orders.recv():
+        for _ in range(count):
+            step()
+        orders.send(count)
+
+
+def seconds(workers: list[Connection], steps: int) -> float:
+    """How long `workers`, all at once, take for so many steps each."""
+    begin = time.perf_counter()
+    for worker in workers:
+        worker.send(steps)
+    for worker in workers:
+        worker.recv()
+    return time.perf_counter() - begin
+
+
+def measure(norm: str, batch_size: int, jobs: int, rounds: int) -> tuple[float, float]:
+    """Median images/s of one process with all cores, and of `jobs` processes together."""
+    context, cores = mp.get_context("spawn"), os.cpu_count() or 1
+    workers, processes = [], []
+    for threads in (cores, *[max(1, cores // jobs)] * jobs):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=train, args=(theirs, norm, batch_size, threads))
+        process.start()
+        seconds([ours], 3)  # compiles, one after the other
+        workers.append(ours)
+        processes.append(process)
+    steps = max(4, 1024 // batch_size)
+    alone, together = [], []
+    for _ in range(rounds):
+        alone.append(steps * batch_size / seconds(workers[:1], steps))
+        together.append(jobs * steps * batch_size / seconds(workers[1:], steps))
+    for worker, process in zip(workers, processes, strict=True):
+        worker.send(0)
+        process.join()
+    return statistics.median(alone), statistics.median(together)
+
+
+def main(
+    jobs: Annotated[int, typer.Option(min=2)] = 2,
+    norms: Annotated[str, typer.Option(help="comma-separated")] = "bn,gn",
+    batch_sizes: Annotated[str, typer.Option(help="comma-separated")] = "128,8",
+    rounds: Annotated[int, typer.Option(min=1)] = 9,
+    out: Annotated[Path | None, typer.Option(help="CSV file to write")] = None,
+) -> None:
+    rows = []
+    for batch_size in map(int, batch_sizes.split(",")):
+        for norm in norms.split(","):
+            one, several = measure(norm, batch_size, jobs, rounds)
+            values = (batch_size, norm, round(one), jobs, round(several), round(several / one, 2))
+            rows.append(dict(zip(FIELDS, values, strict=True)))
+    table = Table(*FIELDS)
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    Console().print(table)
+    if out:
+        files.write_csv(out, rows, FIELDS)
+
+
+if __name__ == "__main__":
+    typer.run(main)
