@@ -1,4 +1,4 @@
-"""What `make study JOBS=2` gains: runs side by side, the cores shared out, against one after another.
+"""What `make study JOBS=2` gains: runs side by side, each with its share of the cores, or in turn.
 
 One process with all cores and JOBS processes with their share of them take turns, a few steps
 each, round after round; the figures are medians over the rounds. See `--help`.

@@ -4,7 +4,6 @@ import hashlib
 import math
 import multiprocessing
 import os
-import platform
 import random
 import shutil
 import signal
@@ -144,28 +143,6 @@ def test_compiled_and_plain_training_agree(images: Make) -> None:
         rows.append(Trainer(job("gn", lr=0.01), images(40), images(8), runtime).epoch(1))
     assert rows[0]["train_loss"] == pytest.approx(rows[1]["train_loss"], rel=1e-4)
     assert rows[0]["val_loss"] == pytest.approx(rows[1]["val_loss"], rel=1e-3)
-
-
-#: page faults of taking and freeing 64 MiB ten times, by default and with memory kept; the first
-#: few times it is still being asked for
-FAULTS = """
-import resource, torch
-from normlab import runtime
-for keep in (lambda: None, runtime.keep_memory):
-    keep()
-    for _ in range(20):
-        torch.ones(2**24)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(10):
-        torch.ones(2**24)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries than glibc")
-def test_freed_memory_is_kept_for_the_next_step(workspace: Workspace) -> None:
-    default, kept = map(int, workspace.run("python", "-c", FAULTS).stdout.split())
-    assert kept < default / 20
 
 
 def test_best_epoch_and_patience_read_validation_alone() -> None:

@@ -18,8 +18,8 @@ EXPERIMENT = "demo"
 FOLDER = Path("demo-results")  #: where the experiment's results are put for looking at
 OVERRIDES: dict[str, Any] = {
     "dataset": "digits",
-    "train.epochs": 4,
-    "train.lr": 0.05,
+    "train.epochs": 8,
+    "train.warmup_epochs": 1,
     "train.flip": False,  # a mirrored digit is another or none
 }
 
