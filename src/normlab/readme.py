@@ -5,6 +5,7 @@ A table stands between `<!-- NAME -->` and `<!-- end -->`; `make readme` renews 
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from normlab import files
@@ -12,7 +13,9 @@ from normlab.errors import NormlabError
 from normlab.registry import NORMS
 
 Table = list[list[str]]
+#: columns of benchmarks' CSV files, and what the README calls them
 SPEED = {
+    "batch_size": "batch size",
     "norm": "norm",
     "images_per_s": "images/s",
     "vs_torch_layer": "vs. PyTorch's layer",
@@ -20,7 +23,14 @@ SPEED = {
     "vs_plain_loop": "vs. plain loop",
     "share_of_limit": "share of the limit",
     "outside_step": "epoch outside the step",
-}  #: columns of benchmarks/throughput.py's CSV, and what the README calls them
+}
+JOBS = {
+    "batch_size": "batch size",
+    "norm": "norm",
+    "one_images_per_s": "one run with all cores, images/s",
+    "jobs_images_per_s": "two runs side by side, images/s",
+    "gain": "gain",
+}
 
 
 def update(path: Path) -> None:
@@ -58,15 +68,17 @@ def results(path: str) -> Table:
     ]
 
 
-def speed(path: str) -> Table:
-    """The measurements in a CSV of benchmarks/throughput.py."""
+def measured(columns: dict[str, str], path: str) -> Table:
+    """`columns` of a CSV that one of benchmarks/ wrote."""
     rows = files.read_csv(path)
-    return [["batch size", *SPEED.values()]] + [
-        [row["batch_size"], *(row[column] for column in SPEED)] for row in rows
-    ]
+    return [[*columns.values()], *([row[column] for column in columns] for row in rows)]
 
 
-TABLES: dict[str, Callable[[str], Table]] = {"results": results, "speed": speed}
+TABLES: dict[str, Callable[[str], Table]] = {
+    "jobs": partial(measured, JOBS),
+    "results": results,
+    "speed": partial(measured, SPEED),
+}
 
 
 def _is_number(cell: str) -> bool:
