@@ -228,6 +228,7 @@ def hours(value: float) -> str:
 def measure(rounds: int = 5) -> None:
     """Measure this machine, which nothing else should use, and write rates.json."""
     device = runtime.make("float32", True, 0)
+    torch._dynamo.config.recompile_limit = 100  # models of several depths share the code of one
     images = throughput.random_images(1024)
     depth: dict[str, dict[str, float]] = {}
     for n in DEPTHS:
