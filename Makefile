@@ -7,10 +7,10 @@ PYTHON ?= python3
 JOBS ?= 2
 INSTALLED := .venv/requirements.txt
 
-.PHONY: help install s3 demo study test locked lint format readme lock
+.PHONY: help install s3 demo study experiments test locked lint format readme lock
 
 help: ## What can be made
-	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
 install: $(INSTALLED) ## Make .venv with the pinned dependencies
 
@@ -31,6 +31,12 @@ demo: $(INSTALLED) ## Run the whole pipeline on small images, in minutes, beside
 
 study: $(INSTALLED) ## Run the whole pipeline of params.yaml, JOBS=2 runs side by side
 	python -m normlab study --jobs $(JOBS)
+
+# What drops a column of `dvc exp show`: its name's start matches.
+DROP := '.*(\.json:(train|norm|batch|epoch|images|diverged)|f1)|Created|State|Executor|params.yaml$$|(data|src|stages)/'
+
+experiments: $(INSTALLED) ## Compare DVC's experiments: what each changed, and its accuracy
+	@dvc exp show --only-changed --hide-workspace --md --no-pager --drop $(DROP)
 
 test: $(INSTALLED) lint ## Lint, check types, run the tests
 	python -m pytest
