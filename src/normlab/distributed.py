@@ -5,6 +5,7 @@ Kept apart from training because the norms need sums over the whole batch as wel
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,7 +115,9 @@ def launch(devices: int, command: list[str]) -> None:
         told = [f for f in error.failures.values() if "timestamp" in f.error_file_data]
         if told:  # see normlab.errors.fail
             raise NormlabError(told[0].message) from None
-        worker, failure = min(error.failures.items(), key=lambda f: f[1].exitcode)
+        # The others leave with ANOTHER_DIED, or torchrun ends them with SIGTERM.
+        followed = (ANOTHER_DIED, -signal.SIGTERM)
+        worker, failure = min(error.failures.items(), key=lambda f: f[1].exitcode in followed)
         if any(other.exitcode == 1 for other in error.failures.values()):
             sys.exit(1)  # a bug; its traceback stands above
         raise NormlabError(
