@@ -101,8 +101,9 @@ def test_a_fresh_clone_has_what_the_repository_ships(finished: Workspace, tmp_pa
     """`predict` and a change of the plots need nothing but the clone."""
     author = clone(finished.path, tmp_path / "author")
     shutil.copytree(finished.path / ".dvc/cache", author.path / ".dvc/cache")
+    shutil.rmtree(author.path / "data/remote", ignore_errors=True)  # this repository's study
     author.run("dvc", "push")
-    author.run("git", "add", "data/remote")
+    author.run("git", "add", "--all", "data/remote")
     author.run("git", "commit", "--quiet", "-m", "the shipped remote")
     shipped = [p for p in (author.path / "data/remote").rglob("*") if p.is_file()]
     assert sum(p.stat().st_size for p in shipped) < 2**20  # neither images nor all epochs' weights
