@@ -1,11 +1,14 @@
 """What the tests share: a copy of the repository to run DVC in, and small data."""
 
+import multiprocessing
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 # Before torch is imported: several threads of a small computation mostly wait for each other.
@@ -109,20 +112,89 @@ def outputs(workspace: Workspace) -> dict[str, str]:
     }
 
 
+class Training:
+    """The stage train in a process that is forked from one that has imported all.
+
+    It starts at once, so that a test can start many, and kill one in the midst of its work.
+    """
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["stages.train", "torch._dynamo"])
+
+    def __init__(self, workspace: Workspace, *arguments: str, largest_file: int = -1) -> None:
+        """`largest_file`: no file may grow beyond so many bytes, as on a disk that is full."""
+        self._outputs = [workspace.path / f"{name}.txt" for name in ("stdout", "stderr")]
+        self.process: BaseProcess = self.context.Process(
+            target=self._train,
+            args=(workspace.path, self._outputs, arguments, largest_file),
+        )
+        self.process.start()
+
+    @staticmethod
+    def _train(
+        folder: Path, outputs: list[Path], arguments: tuple[str, ...], largest_file: int
+    ) -> None:
+        from normlab.errors import run_command
+        from stages.train import main
+
+        os.chdir(folder)
+        os.environ["NORMLAB_SCRATCH"] = str(folder / ".scratch")
+        for number, path in enumerate(outputs, start=1):
+            with path.open("w") as file:
+                os.dup2(file.fileno(), number)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file,) * 2)
+        sys.argv = ["stages.train", *arguments]
+        run_command(main)
+
+    @property
+    def printed(self) -> tuple[str, str]:
+        """What it has written to its output, and to its error output."""
+        out, error = (path.read_text() if path.exists() else "" for path in self._outputs)
+        return out, error
+
+    def wait(self, *, fails: bool = False) -> str:
+        """Its output when it has ended, or its error output if it `fails`."""
+        self.process.join()
+        assert self.process.exitcode == (1 if fails else 0), self.printed
+        return self.printed[fails]
+
+
 def stages_run(output: str) -> list[str]:
     """The stages whose commands DVC ran, from what it printed."""
     return re.findall(r"Running stage '(.*?)'", output)
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    """A fresh copy of the repository, with digits as its data set and few, short runs."""
-    made = copy_repository(tmp_path / "repository")
+def prepare(path: Path, other: str = "bn") -> Workspace:
+    """A fresh copy of the repository, with digits as its data set and two short runs."""
+    made = copy_repository(path)
     (made.path / "dvc.lock").unlink(missing_ok=True)
     shutil.rmtree(made.path / "results", ignore_errors=True)
-    made.set(dataset="digits", train__epochs=2, model__n=1, split__val_size=0.8)
-    made.keep_runs("main", "bn")
+    made.set(dataset="digits", model__n=1, split__val_size=0.8)
+    made.set(train__epochs=2, train__warmup_epochs=1)
+    made.keep_runs("main", other)
     return made
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A repository that has run nothing yet."""
+    return prepare(tmp_path / "repository")
+
+
+@pytest.fixture(scope="session")
+def _split(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the stages download and split write of digits, below data/."""
+    made = prepare(tmp_path_factory.mktemp("split") / "repository")
+    made.run("python", "-m", "stages.download")
+    made.run("python", "-m", "stages.split")
+    return made.path / "data"
+
+
+@pytest.fixture
+def with_data(workspace: Workspace, _split: Path) -> Workspace:
+    """`workspace` with its data there, downloaded and split: a stage can train by itself."""
+    shutil.copytree(_split, workspace.path / "data", dirs_exist_ok=True)
+    return workspace
 
 
 @pytest.fixture(scope="session")
@@ -131,10 +203,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
     Tests share it: each leaves it as it was.
     """
-    made = copy_repository(tmp_path_factory.mktemp("finished") / "repository")
-    (made.path / "dvc.lock").unlink(missing_ok=True)
-    made.set(dataset="digits", train__epochs=2, model__n=1, split__val_size=0.8)
-    made.keep_runs("main", "gn")
+    made = prepare(tmp_path_factory.mktemp("finished") / "repository", "gn")
     made.run("dvc", "repro")
     made.run("git", "add", "--all")
     made.run("git", "commit", "--quiet", "-m", "done")

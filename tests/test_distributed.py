@@ -20,6 +20,7 @@ from normlab.files import read_csv
 from normlab.norms import make_norm
 from normlab.resnet import ResNet
 
+pytestmark = pytest.mark.xdist_group("distributed")  # its processes start once
 BATCH, CHANNELS = 7, 4  # does not divide evenly between two
 
 
@@ -112,22 +113,20 @@ def test_steps_on_two_processes_equal_those_on_one(name: str, parts: list[dict])
 
 
 @pytest.mark.slow
-def test_train_on_two_devices_follows_train_on_one(workspace: Workspace) -> None:
+def test_train_on_two_devices_follows_train_on_one(with_data: Workspace) -> None:
     """Also: one clear line for a norm that cannot see the whole batch."""
-    workspace.run("python", "-m", "stages.download")
-    workspace.run("python", "-m", "stages.split")
-    workspace.set(train__devices=2)
-    done = workspace.run("python", "-m", "stages.train", "bn", "bn", "127")
+    with_data.set(train__devices=2)
+    done = with_data.run("python", "-m", "stages.train", "bn", "bn", "127")
     assert "best epoch" in done.stdout
-    log = (workspace.path / "data/runs/bn/log.csv").read_text().splitlines()
-    workspace.set(train__devices=1)
-    workspace.run("python", "-m", "stages.train", "bn", "bn", "127")
-    alone = (workspace.path / "data/runs/bn/log.csv").read_text().splitlines()
+    log = (with_data.path / "data/runs/bn/log.csv").read_text().splitlines()
+    with_data.set(train__devices=1)
+    with_data.run("python", "-m", "stages.train", "bn", "bn", "127")
+    alone = (with_data.path / "data/runs/bn/log.csv").read_text().splitlines()
     for one, two in zip(alone[1:], log[1:], strict=True):
         loss = [float(line.split(",")[2]) for line in (one, two)]
         assert loss[0] == pytest.approx(loss[1], rel=0.02)
-    workspace.set(train__devices=2)
-    refused = workspace.run("python", "-m", "stages.train", "main", "torch_bn", "8", check=False)
+    with_data.set(train__devices=2)
+    refused = with_data.run("python", "-m", "stages.train", "main", "torch_bn", "8", check=False)
     assert refused.returncode == 1
     errors = [line for line in refused.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1
@@ -143,24 +142,22 @@ def children(pid: int) -> list[int]:
 
 @pytest.mark.slow
 def test_a_killed_process_ends_all_with_one_line_and_another_number_goes_on(
-    workspace: Workspace, tmp_path: Path
+    with_data: Workspace, tmp_path: Path
 ) -> None:
     """One of two processes is killed in the middle; one alone then finishes the training."""
-    workspace.run("python", "-m", "stages.download")
-    workspace.run("python", "-m", "stages.split")
     command = ("python", "-m", "stages.train", "bn", "bn", "127")
-    workspace.set(train__epochs=4)
-    workspace.run(*command)
-    log = workspace.path / "data/runs/bn/log.csv"
+    with_data.set(train__epochs=4)
+    with_data.run(*command)
+    log = with_data.path / "data/runs/bn/log.csv"
     alone = read_csv(log)
     log.unlink()
 
-    workspace.set(train__devices=2)
-    environment = {**workspace.environment, "OMP_NUM_THREADS": "1"}
+    with_data.set(train__devices=2)
+    environment = {**with_data.environment, "OMP_NUM_THREADS": "1"}
     with (tmp_path / "output").open("w+") as output:
         training = subprocess.Popen(
             [sys.executable, *command[1:]],
-            cwd=workspace.path,
+            cwd=with_data.path,
             env=environment,
             stdout=output,
             stderr=output,
@@ -177,10 +174,10 @@ def test_a_killed_process_ends_all_with_one_line_and_another_number_goes_on(
         "`dvc repro` goes on from the last whole epoch"
     ]
 
-    workspace.set(train__devices=1)
-    assert "bn: going on after epoch " in workspace.run(*command).stdout
+    with_data.set(train__devices=1)
+    assert "bn: going on after epoch " in with_data.run(*command).stdout
     for one, two in zip(alone, read_csv(log), strict=True):
         assert one["epoch"] == two["epoch"]
         assert float(one["train_loss"]) == pytest.approx(float(two["train_loss"]), rel=0.02)
-    kinds = json.loads((workspace.path / "data/runs/bn/environment.json").read_text())
+    kinds = json.loads((with_data.path / "data/runs/bn/environment.json").read_text())
     assert [kind["devices"] for kind in kinds] == [2, 1]

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from conftest import Workspace
 
+pytestmark = pytest.mark.xdist_group("experiments")  # the grid runs once
 GRID = {"norm": ("bn", "nn")}
 WAIT_S = 600
 
@@ -22,7 +23,7 @@ def grid(finished: Workspace) -> Iterator[dict[str, str]]:
     begin = time.monotonic()
     while re.search(r"\b(Running|Queued)\b", finished.run("dvc", "queue", "status").stdout):
         assert time.monotonic() - begin < WAIT_S
-        time.sleep(2)
+        time.sleep(4)  # asking takes DVC a second of a core
     names = {}
     for revision in shown(finished):
         if revision["name"]:

@@ -37,10 +37,10 @@ def test_of_two_repros_at_once_one_may_be_killed(workspace: Workspace, tmp_path:
     workspace.run("dvc", "repro", "split")
     reference = Workspace(tmp_path / "reference")
     shutil.copytree(workspace.path, reference.path)
-    reference.run("dvc", "repro")
+    reference.run("dvc", "repro", "train@main", "evaluate@bn")
 
     def start(run: str) -> subprocess.Popen[bytes]:
-        targets = [f"{stage}@{run}" for stage in CHAIN]
+        targets = {"main": ["train@main"], "bn": ["train@bn", "evaluate@bn"]}[run]
         command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item"]
         return subprocess.Popen(
             [*command, *targets],
@@ -52,24 +52,23 @@ def test_of_two_repros_at_once_one_may_be_killed(workspace: Workspace, tmp_path:
 
     killed, other = start("main"), start("bn")
     scratch = workspace.path / ".scratch"
-    while not list(scratch.glob("main-*/history/*.safetensors")):
+    while not list(scratch.glob("main-*/state")):
         assert killed.poll() is None
         time.sleep(0.02)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     assert other.wait(300) == 0
     lock = yaml.safe_load((workspace.path / "dvc.lock").read_text())
-    assert {"train@bn", "evaluate@bn", "features@bn"} <= set(lock["stages"])
+    assert {"train@bn", "evaluate@bn"} <= set(lock["stages"])
     assert "train@main" not in lock["stages"]
     expected = outputs(reference)
     found = outputs(workspace)
     assert found.items() <= expected.items()
 
-    ran = workspace.run("dvc", "repro").stdout
+    ran = workspace.run("dvc", "repro", "train@main", "evaluate@bn").stdout
     assert "main: going on after epoch " in ran
     assert "train@bn' didn't change" in ran
     assert outputs(workspace) == expected
-    assert "up to date" in workspace.run("dvc", "status").stdout
 
 
 @pytest.mark.slow

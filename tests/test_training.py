@@ -2,12 +2,10 @@
 
 import hashlib
 import math
-import multiprocessing
 import os
 import random
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, Workspace
+from conftest import ROOT, Training, Workspace
 
 from normlab import params, training
 from normlab.augment import crop, draw, normalize, pad
@@ -229,19 +227,7 @@ def test_a_changed_param_does_not_resume() -> None:
 
 
 KILLS = 24
-
-
-def train_in(folder: str, output: str) -> None:
-    """Run the stage `train` in `folder`; what it prints goes to the file `output`."""
-    from stages import train as stage
-
-    os.chdir(folder)
-    os.environ["NORMLAB_SCRATCH"] = f"{folder}/.scratch"
-    with Path(output).open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        stage.main("bn", "bn", 16)
-        sys.stdout.flush()
+RUN = ("bn", "bn", "16")
 
 
 @pytest.mark.slow
@@ -249,27 +235,13 @@ def test_killed_at_many_moments_the_outputs_are_those_of_an_uninterrupted_run(
     workspace: Workspace, images: Make
 ) -> None:
     """A real training, killed at random moments by every signal that ends one, then finished."""
-    workspace.set(train__epochs=8, split__val_size=60)
-    write_images(workspace.path / TRAIN_IMAGES, images(200))
+    workspace.set(train__epochs=8, split__val_size=40)
+    write_images(workspace.path / TRAIN_IMAGES, images(120))
     workspace.run("python", "-m", "stages.split")
-    # Processes forked from one that has imported all: else most kills would hit an import.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["stages.train", "torch._dynamo"])
-    output = workspace.path / "output"
-
-    def start() -> multiprocessing.process.BaseProcess:
-        process = context.Process(target=train_in, args=(str(workspace.path), str(output)))
-        process.start()
-        return process
-
-    def finish() -> float:
-        begin, process = time.monotonic(), start()
-        process.join()
-        assert process.exitcode == 0, output.read_text()
-        return time.monotonic() - begin
-
-    finish()  # the fork server starts, and imports
-    duration = finish()
+    Training(workspace, *RUN).wait()  # the fork server starts, and imports
+    begin = time.monotonic()
+    Training(workspace, *RUN).wait()
+    duration = time.monotonic() - begin
     expected = digest(workspace.path / "data")
     assert len(expected) > 8
 
@@ -277,85 +249,66 @@ def test_killed_at_many_moments_the_outputs_are_those_of_an_uninterrupted_run(
     while killed < KILLS:
         for folder in ("weights", "runs"):  # as DVC does before it runs a stage
             shutil.rmtree(workspace.path / "data" / folder, ignore_errors=True)
-        process = start()
-        process.join(chance.uniform(0.05, 0.7) * duration)
-        if process.is_alive():
-            assert process.pid
-            os.kill(process.pid, chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
-            process.join()
-        resumed += "going on after epoch" in output.read_text()
-        if process.exitcode == 0:
+        training = Training(workspace, *RUN)
+        training.process.join(chance.uniform(0.05, 0.7) * duration)
+        if training.process.is_alive():
+            assert training.process.pid
+            kind = chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+            os.kill(training.process.pid, kind)
+            training.process.join()
+        resumed += "going on after epoch" in training.printed[0]
+        if training.process.exitcode == 0:
             assert digest(workspace.path / "data") == expected
         else:
             killed += 1
     assert resumed >= KILLS // 4
-    finish()
+    Training(workspace, *RUN).wait()
     assert digest(workspace.path / "data") == expected
     assert not (workspace.path / ".scratch").exists()
 
 
 @pytest.mark.slow
-def test_training_gives_the_same_bytes_with_the_test_images_absent(workspace: Workspace) -> None:
-    workspace.run("python", "-m", "stages.download")
-    workspace.run("python", "-m", "stages.split")
-    workspace.run("python", "-m", "stages.train", "bn", "bn", "128")
-    expected = digest(workspace.path / "data/weights")
-    (workspace.path / "data/images/test.safetensors").unlink()
-    workspace.run("python", "-m", "stages.train", "bn", "bn", "128")
-    assert digest(workspace.path / "data/weights") == expected
-
-
-#: runs the stage with no file allowed to grow beyond so many bytes, as on a disk that is full
-LIMITED = """
-import resource, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
-from stages.train import main, run_command
-run_command(main)
-"""
+def test_training_gives_the_same_bytes_with_the_test_images_absent(with_data: Workspace) -> None:
+    Training(with_data, *RUN).wait()
+    expected = digest(with_data.path / "data/weights")
+    assert len(expected) > 2
+    shutil.rmtree(with_data.path / "data/weights")
+    (with_data.path / "data/images/test.safetensors").unlink()
+    Training(with_data, *RUN).wait()
+    assert digest(with_data.path / "data/weights") == expected
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("limit", [1_000, 100_000, 400_000])
+@pytest.mark.parametrize("largest_file", [1_000, 100_000, 400_000])
 def test_a_full_disk_gives_one_line_and_no_half_written_file(
-    limit: int, workspace: Workspace
+    largest_file: int, with_data: Workspace
 ) -> None:
     """Too full for anything, for the weights, for the optimizer's state beside them."""
-    workspace.run("python", "-m", "stages.download")
-    workspace.run("python", "-m", "stages.split")
-    workspace.run("python", "-m", "stages.train", "main", "bn", "128")
-    before = digest(workspace.path / "data")
-    command = ("python", "-c", LIMITED, str(limit), "bn", "bn", "128")
-    done = workspace.run(*command, check=False)
-    assert done.returncode == 1
-    [line] = done.stderr.splitlines()
+    Training(with_data, "main", *RUN[1:]).wait()
+    before = digest(with_data.path / "data")
+    [line] = Training(with_data, *RUN, largest_file=largest_file).wait(fails=True).splitlines()
     assert line.startswith("error: ")
     assert line.endswith("; check that path, its permissions and the space left on its disk")
-    assert digest(workspace.path / "data") == before
-    assert not list(workspace.path.rglob("*.tmp"))
-    workspace.run("python", "-m", "stages.train", "bn", "bn", "128")  # space is made: it goes on
+    assert digest(with_data.path / "data") == before
+    assert not list(with_data.path.rglob("*.tmp"))
+    Training(with_data, *RUN).wait()  # space is made: it goes on
     for file in ("weights/{}/history/epoch-00002.safetensors", "runs/{}/log.csv"):
-        one, two = (workspace.path / "data" / file.format(run) for run in ("main", "bn"))
+        one, two = (with_data.path / "data" / file.format(run) for run in ("main", "bn"))
         assert one.stat().st_size == pytest.approx(two.stat().st_size, rel=0.01)
 
 
 @pytest.mark.slow
 def test_outputs_that_cannot_be_written_give_one_line_and_the_next_start_trains_nothing_again(
-    workspace: Workspace,
+    with_data: Workspace,
 ) -> None:
     """`data/runs/bn` is a file, so that nothing can be put there: for root, too."""
-    workspace.run("python", "-m", "stages.download")
-    workspace.run("python", "-m", "stages.split")
-    blocked = workspace.path / "data/runs/bn"
+    blocked = with_data.path / "data/runs/bn"
     blocked.parent.mkdir()
     blocked.write_text("in the way")
-    command = ("python", "-m", "stages.train", "bn", "bn", "128")
-    done = workspace.run(*command, check=False)
-    assert done.returncode == 1
-    [line] = done.stderr.splitlines()
+    [line] = Training(with_data, *RUN).wait(fails=True).splitlines()
     assert line.startswith("error: data/runs/bn")
     assert line.endswith("; check that path, its permissions and the space left on its disk")
     assert blocked.read_text() == "in the way"
     blocked.unlink()
-    again = workspace.run(*command).stdout
+    again = Training(with_data, *RUN).wait()
     assert again.startswith("bn: going on after epoch 2\nbn: best epoch ")
