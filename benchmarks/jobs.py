@@ -4,11 +4,9 @@ One process with all cores and JOBS processes with their share of them take turn
 each, round after round; the figures are medians over the rounds. See `--help`.
 """
 
-import multiprocessing as mp
 import os
 import statistics
 import time
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Annotated
 
@@ -18,52 +16,43 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import throughput
+from benchmarks.workers import Steps, Worker
 from normlab import files, runtime
 
 FIELDS = ("batch_size", "norm", "one_images_per_s", "jobs", "jobs_images_per_s", "gain")
 
 
-def train(orders: Connection, norm: str, batch_size: int, threads: int) -> None:
-    """Train as many steps as each order says, and answer when they are done; 0 ends it."""
+def training(norm: str, batch_size: int, threads: int) -> Steps:
     torch.set_num_threads(threads)
     device = runtime.make("float32", True, 0)
     images = throughput.random_images(throughput.IMAGES)
-    step = throughput.step_of(throughput.make_trainer(norm, batch_size, device, images))
-    while count := orders.recv():
-        for _ in range(count):
-            step()
-        orders.send(count)
+    return throughput.steps_of(throughput.make_trainer(norm, batch_size, device, images))
 
 
-def seconds(workers: list[Connection], steps: int) -> float:
+def seconds(workers: list[Worker], steps: int) -> float:
     """How long `workers`, all at once, take for so many steps each."""
     begin = time.perf_counter()
     for worker in workers:
-        worker.send(steps)
+        worker.start(steps)
     for worker in workers:
-        worker.recv()
+        worker.wait()
     return time.perf_counter() - begin
 
 
 def measure(norm: str, batch_size: int, jobs: int, rounds: int) -> tuple[float, float]:
     """Median images/s of one process with all cores, and of `jobs` processes together."""
-    context, cores = mp.get_context("spawn"), os.cpu_count() or 1
-    workers, processes = [], []
-    for threads in (cores, *[max(1, cores // jobs)] * jobs):
-        ours, theirs = context.Pipe()
-        process = context.Process(target=train, args=(theirs, norm, batch_size, threads))
-        process.start()
-        seconds([ours], 3)  # compiles, one after the other
-        workers.append(ours)
-        processes.append(process)
+    cores = os.cpu_count() or 1
+    workers = [
+        Worker(training, norm, batch_size, threads, first=3)  # compiles, one after the other
+        for threads in (cores, *[max(1, cores // jobs)] * jobs)
+    ]
     steps = max(4, 1024 // batch_size)
     alone, together = [], []
     for _ in range(rounds):
         alone.append(steps * batch_size / seconds(workers[:1], steps))
         together.append(jobs * steps * batch_size / seconds(workers[1:], steps))
-    for worker, process in zip(workers, processes, strict=True):
-        worker.send(0)
-        process.join()
+    for worker in workers:
+        worker.end()
     return statistics.median(alone), statistics.median(together)
 
 

@@ -2,7 +2,8 @@
 
 All models take turns, a few steps each, round after round, so that what else the machine does
 falls on all alike; the figures are medians over the rounds. `limit` is the rate at which the
-machine runs the model's convolutions alone, forward and backward. See `--help`.
+machine runs the model's convolutions alone, forward and backward. The plain loops have processes
+of their own, since `runtime.keep_memory` would speed them up as well. See `--help`.
 """
 
 import json
@@ -22,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from benchmarks.workers import Steps, Worker
 from normlab import files, params, runtime
 from normlab.augment import crop, draw
 from normlab.checkpoint import Spec
@@ -38,7 +40,6 @@ TORCH_LAYERS: dict[str, Callable[[int], nn.Module]] = {
     "gn": lambda channels: nn.GroupNorm(GROUPS, channels),
 }
 OURS = tuple(name for name in NORMS if name not in ("torch_bn", "nn"))
-Step = Callable[[], None]
 
 
 def random_images(count: int) -> Images:
@@ -84,23 +85,25 @@ def batches(trainer: Trainer) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
             yield crop(trainer.padded, draws, part), labels[part]
 
 
-def step_of(trainer: Trainer) -> Step:
+def steps_of(trainer: Trainer) -> Steps:
     source = batches(trainer)
 
-    def step() -> None:
-        pixels, labels = next(source)
-        trainer.step(pixels, labels, trainer.batch_size)
+    def steps(count: int) -> None:
+        for _ in range(count):
+            pixels, labels = next(source)
+            trainer.step(pixels, labels, trainer.batch_size)
 
-    return step
+    return steps
 
 
-def plain_loop(norm: str, batch_size: int, images: Images) -> Step:
+def plain_loop(norm: str, batch_size: int) -> Steps:
     """What a plain script does: DataLoader, torchvision's transforms an image, eager float32."""
     from PIL import Image
     from torchvision import transforms
 
     from normlab.resnet import ResNet
 
+    images = random_images(IMAGES)
     transform = transforms.Compose(
         [
             transforms.RandomCrop(32, padding=4),
@@ -132,13 +135,14 @@ def plain_loop(norm: str, batch_size: int, images: Images) -> Step:
 
     source = forever()
 
-    def step() -> None:
-        pixels, labels = next(source)
-        optimizer.zero_grad()
-        F.cross_entropy(model(pixels), labels).backward()
-        optimizer.step()
+    def steps(count: int) -> None:
+        for _ in range(count):
+            pixels, labels = next(source)
+            optimizer.zero_grad()
+            F.cross_entropy(model(pixels), labels).backward()
+            optimizer.step()
 
-    return step
+    return steps
 
 
 def plain_layer(norm: str) -> Callable[[int], nn.Module]:
@@ -170,7 +174,7 @@ def plain_layer(norm: str) -> Callable[[int], nn.Module]:
     return nn.BatchNorm2d if norm == "torch_bn" else Plain
 
 
-def convolutions_alone(batch_size: int, device: runtime.Runtime) -> Step:
+def convolutions_alone(batch_size: int, device: runtime.Runtime) -> Steps:
     """The model's convolutions, forward and backward, each on an input of its shape."""
     from normlab.resnet import ResNet
 
@@ -191,26 +195,26 @@ def convolutions_alone(batch_size: int, device: runtime.Runtime) -> Step:
             module.register_forward_hook(record)  # type: ignore[arg-type]
     model(torch.randn(batch_size, 3, 32, 32, device=device.device))
 
-    def step() -> None:
-        for x, y, weight, stride, needs_input in calls:
-            F.conv2d(x, weight, None, stride, 1)
-            torch.ops.aten.convolution_backward(
-                y, x, weight, None, stride, (1, 1), (1, 1), False, (0, 0), 1,
-                (needs_input, True, False),
-            )  # fmt: skip
+    def steps(count: int) -> None:
+        for _ in range(count):
+            for x, y, weight, stride, needs_input in calls:
+                F.conv2d(x, weight, None, stride, 1)
+                torch.ops.aten.convolution_backward(
+                    y, x, weight, None, stride, (1, 1), (1, 1), False, (0, 0), 1,
+                    (needs_input, True, False),
+                )  # fmt: skip
 
-    return step
+    return steps
 
 
-def measure(steps: dict[str, Step], batch_size: int, rounds: int, device: torch.device) -> dict:
-    """Median images/s of each step, taking turns."""
+def measure(loops: dict[str, Steps], batch_size: int, rounds: int, device: torch.device) -> dict:
+    """Median images/s of each loop, taking turns."""
     count = max(2, 256 // batch_size)
-    rates: dict[str, list[float]] = {name: [] for name in steps}
+    rates: dict[str, list[float]] = {name: [] for name in loops}
     for _ in range(rounds):
-        for name, step in steps.items():
+        for name, steps in loops.items():
             begin = time.perf_counter()
-            for _ in range(count):
-                step()
+            steps(count)
             if device.type == "cuda":
                 torch.cuda.synchronize()
             rates[name].append(count * batch_size / (time.perf_counter() - begin))
@@ -240,8 +244,7 @@ peak = lambda: int(re.search(r"VmHWM:\s*(\d+)", open("/proc/self/status").read()
 before = peak()
 images = t.random_images(40_000)
 trainer = t.make_trainer("bn", 128, t.runtime.make("float32", False, 0), images)
-step = t.step_of(trainer)
-for _ in range(5): step()
+t.steps_of(trainer)(5)
 print(peak() - before)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -265,17 +268,19 @@ def main(
     for batch_size in map(int, batch_sizes.split(",")):
         names = [*chosen, *(f"torch:{n}" for n in chosen if n in TORCH_LAYERS), "nn"]
         trainers = {name: make_trainer(name, batch_size, device, images) for name in names}
-        steps = {name: step_of(trainer) for name, trainer in trainers.items()}
-        for name in [*chosen, "nn"]:
-            steps[f"plain:{name}"] = plain_loop(name, batch_size, images)
-        steps["limit"] = convolutions_alone(batch_size, device)
+        loops = {name: steps_of(trainer) for name, trainer in trainers.items()}
+        plain = {name: Worker(plain_loop, name, batch_size) for name in [*chosen, "nn"]}
+        loops |= {f"plain:{name}": worker for name, worker in plain.items()}
+        loops["limit"] = convolutions_alone(batch_size, device)
         first_seconds = {}
-        for name, step in steps.items():  # compiles, and warms up
+        for name, steps in loops.items():  # compiles, and warms up
             begin = time.perf_counter()
-            step()
+            steps(1)
             first_seconds[name] = time.perf_counter() - begin
-            step()
-        rates = measure(steps, batch_size, rounds, device.device)
+            steps(1)
+        rates = measure(loops, batch_size, rounds, device.device)
+        for worker in plain.values():
+            worker.end()
         for name in [*chosen, "nn"]:
             theirs = rates.get(f"torch:{name}")
             rows.append(

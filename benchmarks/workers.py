@@ -1,0 +1,44 @@
+"""Steps that are measured in a process of their own."""
+
+import multiprocessing as mp
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+Steps = Callable[[int], None]  #: does so many steps
+
+
+class Worker:
+    """A process that does the steps which `make(*arguments)` returns, as many as it is told to.
+
+    `make` and `arguments` are pickled; the first steps are done when the worker is there.
+    """
+
+    def __init__(self, make: Callable[..., Steps], *arguments: Any, first: int = 0) -> None:
+        context = mp.get_context("spawn")
+        self._orders, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
+        self._process.start()
+        self(first)
+
+    def start(self, count: int) -> None:
+        self._orders.send(count)
+
+    def wait(self) -> None:
+        self._orders.recv()
+
+    def __call__(self, count: int) -> None:
+        self.start(count)
+        self.wait()
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+
+def _serve(orders: Connection, make: Callable[..., Steps], arguments: tuple[Any, ...]) -> None:
+    steps = make(*arguments)
+    while True:
+        count = orders.recv()
+        steps(count)
+        orders.send(count)
