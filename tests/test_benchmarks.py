@@ -4,10 +4,12 @@ import copy
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import ROOT
+from PIL import Image
 
-from benchmarks import cost
+from benchmarks import cost, jpeg
 from normlab.resnet import ResNet
 
 
@@ -57,3 +59,28 @@ def test_sharing_a_batch_ends_where_the_sums_cost_more(rates: dict[str, Any]) ->
     assert cost.sharing(2, 128, 16, rates) == pytest.approx(16)
     rates["all_reduce_s"]["sums"] = 1.0
     assert cost.sharing(2, 128, 16, rates) < 1
+
+
+def test_a_second_loss_by_jpeg_is_about_as_large_as_the_first() -> None:
+    """Only on a shifted grid: on its own JPEG finds its own values again."""
+    generator = np.random.default_rng(0)
+    coarse = generator.integers(0, 256, (20, 8, 8, 3), np.uint8)
+    original = np.stack(
+        [np.asarray(Image.fromarray(c).resize((32, 32), Image.Resampling.BICUBIC)) for c in coarse]
+    )
+    once = np.stack([jpeg.compress(image) for image in original])
+    twice = np.stack([jpeg.compress(np.roll(image, (3, 5), (0, 1))) for image in once])
+    again = np.stack([jpeg.compress(image) for image in once])
+    first = jpeg.psnr(original, once)
+    assert 20 < first < 40
+    assert jpeg.psnr(np.roll(once, (3, 5), (1, 2)), twice) == pytest.approx(first, abs=4)
+    assert jpeg.psnr(once, again) > first + 4
+
+
+def test_the_error_of_a_difference_is_that_of_pairs() -> None:
+    one = np.repeat([1, 0], [80, 20])
+    assert jpeg.standard_error(one, one) == 0
+    two = np.roll(one, 10)  # ten images lost, ten won
+    expected = np.sqrt(0.2 * 100 / 99 / 100)
+    assert jpeg.standard_error(one, two) == pytest.approx(expected)
+    assert jpeg.row("bn", "once", 3, one, two)["difference"] == 0
