@@ -25,13 +25,15 @@ from rich.progress import track
 from rich.table import Table
 
 from normlab import checkpoint, files, images, layout, params, pipeline, predict, runtime, split
+from normlab.checkpoint import Spec
 from normlab.evaluation import Classifier
 from normlab.images import Images
 from normlab.training import Job, Trainer
 
 QUALITY = 75
 SHIFT = 4  #: half of JPEG's blocks of luma, a quarter of those of chroma
-FIELDS = ("run", "trained_on", "epochs", "once", "twice", "difference", "standard_error")
+FIELDS = ("norm", "batch_size", "trained_on", "epochs", "once", "twice", "difference",
+          "standard_error")  # fmt: skip
 
 
 def compress(pixels: np.ndarray) -> np.ndarray:
@@ -60,9 +62,9 @@ def standard_error(one: np.ndarray, two: np.ndarray) -> float:
     return float(difference.std(ddof=1) / math.sqrt(len(difference)))
 
 
-def row(run: str, trained_on: str, epochs: int, one: np.ndarray, two: np.ndarray) -> dict:
-    values = (run, trained_on, epochs, one.mean(), two.mean(), two.mean() - one.mean(),
-              standard_error(one, two))  # fmt: skip
+def row(spec: Spec, trained_on: str, epochs: int, one: np.ndarray, two: np.ndarray) -> dict:
+    values = (spec.norm, spec.batch_size, trained_on, epochs, one.mean(), two.mean(),
+              two.mean() - one.mean(), standard_error(one, two))  # fmt: skip
     return {
         name: round(float(value), 4) if isinstance(value, float) else value
         for name, value in zip(FIELDS, values, strict=True)
@@ -74,16 +76,11 @@ def right(classify: Classifier, data: Images) -> np.ndarray:
     return (classify(torch.from_numpy(data.pixels)).argmax(1).numpy() == data.labels).astype(int)
 
 
-def trained(norm: str, train: Images, val: Images, config: params.Params) -> np.ndarray:
+def trained(spec: Spec, train: Images, val: Images, config: params.Params) -> np.ndarray:
     """Which validation images a new training gets right after its last epoch."""
-    scaled = train.pixels.reshape(-1, 3) / 255
-    mean, std = tuple(scaled.mean(0)), tuple(scaled.std(0))
-    spec = checkpoint.Spec(
-        norm, norm, config.batch_size, config.model.n, config.model.groups, train.classes, mean, std
-    )
     device = runtime.make(config.train.precision, "auto", math.inf)
     trainer = Trainer(Job(spec, config.train, config.seed), train, val, device)
-    for epoch in track(range(1, config.train.epochs + 1), norm, transient=True):
+    for epoch in track(range(1, config.train.epochs + 1), spec.norm, transient=True):
         trainer.epoch(epoch)
     trainer.model.eval()
     return right(Classifier(trainer.model, spec, device), val)
@@ -106,12 +103,16 @@ def main(
         model, spec, epoch = checkpoint.load(predict.weights(run))
         classify = Classifier(model, spec, runtime.make("float32", False, 0))
         found = [right(classify, data[parts.val]) for data in (once, twice)]
-        rows.append(row(run, "once", epoch, *found))
+        rows.append(row(spec, "once", epoch, *found))
     changes = {"epochs": epochs, "warmup_epochs": 3, "precision": precision}
     config = config.model_copy(update={"train": config.train.model_copy(update=changes)})
     for norm in filter(None, norms.split(",")):
-        found = [trained(norm, d[parts.train], d[parts.val], config) for d in (once, twice)]
-        rows.append(row(norm, "its like", epochs, *found))
+        spec = Spec(
+            norm, norm, config.batch_size, config.model.n, config.model.groups, once.classes,
+            tuple(parts.mean), tuple(parts.std),
+        )  # fmt: skip
+        found = [trained(spec, d[parts.train], d[parts.val], config) for d in (once, twice)]
+        rows.append(row(spec, "its like", epochs, *found))
     table = Table(*FIELDS)
     for values in rows:
         table.add_row(*map(str, values.values()))

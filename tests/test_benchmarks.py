@@ -10,6 +10,7 @@ from conftest import ROOT
 from PIL import Image
 
 from benchmarks import cost, jpeg
+from normlab.checkpoint import Spec
 from normlab.resnet import ResNet
 
 
@@ -83,4 +84,5 @@ def test_the_error_of_a_difference_is_that_of_pairs() -> None:
     two = np.roll(one, 10)  # ten images lost, ten won
     expected = np.sqrt(0.2 * 100 / 99 / 100)
     assert jpeg.standard_error(one, two) == pytest.approx(expected)
-    assert jpeg.row("bn", "once", 3, one, two)["difference"] == 0
+    spec = Spec("run", "bn", 8, 2, 8, ("a", "b"), (0.5,) * 3, (0.25,) * 3)
+    assert jpeg.row(spec, "once", 3, one, two)["difference"] == 0

@@ -30,7 +30,9 @@ def test_a_table_follows_its_source(tmp_path: Path) -> None:
 
 
 def test_an_unknown_table_is_named() -> None:
-    with pytest.raises(NormlabError, match="<!-- other x -->: must be one of jobs, results, speed"):
+    with pytest.raises(
+        NormlabError, match="<!-- other x -->: must be one of anchors, jpeg, jobs, results, speed"
+    ):
         readme.renewed("<!-- other x -->\n<!-- end -->")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from normlab import files
 from normlab.errors import NormlabError
+from normlab.layout import RESULTS
 from normlab.registry import NORMS
 
 Table = list[list[str]]
@@ -68,6 +69,32 @@ def results(path: str) -> Table:
     ]
 
 
+def anchors(path: str) -> Table:
+    """Test accuracies in percent, beside those that others report, which the CSV `path` holds."""
+    ours = {row["run"]: row for row in files.read_csv(RESULTS / "summary.csv")}
+    table = [["run", "norm", "batch size", "here", "reported", "difference"]]
+    for anchor in files.read_csv(path):
+        row = ours[anchor["run"]]
+        here, reported = (100 * float(r["test_accuracy"]) for r in (row, anchor))
+        norm = [f"`{row['run']}`", NORMS[row["norm"]], row["batch_size"]]
+        table.append([*norm, f"{here:.1f}", f"{reported:.1f}", f"{here - reported:+.1f}"])
+    return table
+
+
+def jpeg(path: str) -> Table:
+    """Validation accuracies, in percent, with JPEG's loss once and twice, of benchmarks/jpeg.py."""
+    table = [["norm", "batch size", "epochs", "trained on", "once", "twice", "difference"]]
+    for row in files.read_csv(path):
+        once, twice, difference, error = (
+            100 * float(row[name]) for name in ("once", "twice", "difference", "standard_error")
+        )
+        table.append(
+            [NORMS[row["norm"]], row["batch_size"], row["epochs"], row["trained_on"],
+             f"{once:.1f}", f"{twice:.1f}", f"{difference:+.1f} ± {error:.1f}"]
+        )  # fmt: skip
+    return table
+
+
 def measured(columns: dict[str, str], path: str) -> Table:
     """`columns` of a CSV that one of benchmarks/ wrote."""
     rows = files.read_csv(path)
@@ -75,6 +102,8 @@ def measured(columns: dict[str, str], path: str) -> Table:
 
 
 TABLES: dict[str, Callable[[str], Table]] = {
+    "anchors": anchors,
+    "jpeg": jpeg,
     "jobs": partial(measured, JOBS),
     "results": results,
     "speed": partial(measured, SPEED),
@@ -82,4 +111,4 @@ TABLES: dict[str, Callable[[str], Table]] = {
 
 
 def _is_number(cell: str) -> bool:
-    return bool(re.fullmatch(r"[\d.]+", cell))
+    return bool(re.fullmatch(r"[+-]?[\d.]+( ± [\d.]+)?", cell))
