@@ -29,6 +29,24 @@ def test_a_table_follows_its_source(tmp_path: Path) -> None:
     assert (lines[0], lines[-1], len(lines)) == ("before", "after", 7)
 
 
+def test_results_stand_beside_what_others_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    row = {"run": "x", "norm": "ln", "batch_size": 8, "test_accuracy": 0.876}
+    files.write_csv(Path("results/summary.csv"), [row], tuple(row))
+    files.write_csv(Path("anchors.csv"), [{"run": "x", "test_accuracy": 0.9}],
+                    ("run", "test_accuracy"))  # fmt: skip
+    text = readme.renewed("<!-- anchors anchors.csv -->\n<!-- end -->")
+    assert "| `x` | Layer (LN) | 8 | 87.6 | 90.0 | -2.4 |" in text
+    row = {"norm": "gn", "batch_size": 8, "trained_on": "once", "epochs": 9, "once": 0.8,
+           "twice": 0.75, "difference": -0.05, "standard_error": 0.003}  # fmt: skip
+    files.write_csv(Path("jpeg.csv"), [row], tuple(row))
+    text = readme.renewed("<!-- jpeg jpeg.csv -->\n<!-- end -->")
+    assert "| Group (GN) | 8 | 9 | once | 80.0 | 75.0 | -5.0 ± 0.3 |" in text
+    assert "| --- | ---: | ---: | --- | ---: | ---: | ---: |" in text
+
+
 def test_an_unknown_table_is_named() -> None:
     with pytest.raises(
         NormlabError, match="<!-- other x -->: must be one of anchors, jpeg, jobs, results, speed"
