@@ -33,9 +33,9 @@ study: $(INSTALLED) ## Run the whole pipeline of params.yaml, JOBS=2 runs side b
 	python -m normlab study --jobs $(JOBS)
 
 # What drops a column of `dvc exp show`: its name's start matches.
-DROP := '.*(\.json:(train|norm|batch|epoch|images|diverged)|f1)|Created|State|Executor|params.yaml$$|(data|src|stages)/'
+DROP := '.*(\.json:(train|test|norm|batch|epoch|images|diverged)|f1)|Created|State|Executor|params.yaml$$|(data|src|stages)/'
 
-experiments: $(INSTALLED) ## Compare DVC's experiments: what each changed, and its accuracy
+experiments: $(INSTALLED) ## Compare DVC's experiments: what each changed, and its validation accuracy
 	@dvc exp show --only-changed --hide-workspace --md --no-pager --drop $(DROP)
 
 test: $(INSTALLED) lint ## Lint, check types, run the tests

@@ -14,7 +14,7 @@ import math
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import numpy as np
 import torch
@@ -28,11 +28,12 @@ from normlab import checkpoint, files, images, layout, params, pipeline, predict
 from normlab.checkpoint import Spec
 from normlab.evaluation import Classifier
 from normlab.images import Images
+from normlab.resnet import ResNet
 from normlab.training import Job, Trainer
 
 QUALITY = 75
 SHIFT = 4  #: half of JPEG's blocks of luma, a quarter of those of chroma
-FIELDS = ("norm", "batch_size", "trained_on", "epochs", "once", "twice", "difference",
+FIELDS = ("norm", "batch_size", "trained_on", "epoch", "once", "twice", "difference",
           "standard_error")  # fmt: skip
 
 
@@ -62,8 +63,8 @@ def standard_error(one: np.ndarray, two: np.ndarray) -> float:
     return float(difference.std(ddof=1) / math.sqrt(len(difference)))
 
 
-def row(spec: Spec, trained_on: str, epochs: int, one: np.ndarray, two: np.ndarray) -> dict:
-    values = (spec.norm, spec.batch_size, trained_on, epochs, one.mean(), two.mean(),
+def row(spec: Spec, trained_on: str, epoch: int, one: np.ndarray, two: np.ndarray) -> dict:
+    values = (spec.norm, spec.batch_size, trained_on, epoch, one.mean(), two.mean(),
               two.mean() - one.mean(), standard_error(one, two))  # fmt: skip
     return {
         name: round(float(value), 4) if isinstance(value, float) else value
@@ -83,7 +84,7 @@ def trained(spec: Spec, train: Images, val: Images, config: params.Params) -> np
     for epoch in track(range(1, config.train.epochs + 1), spec.norm, transient=True):
         trainer.epoch(epoch)
     trainer.model.eval()
-    return right(Classifier(trainer.model, spec, device), val)
+    return right(Classifier(cast(ResNet, trainer.model), spec, device), val)
 
 
 def main(

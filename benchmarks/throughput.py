@@ -50,7 +50,12 @@ def random_images(count: int) -> Images:
 
 
 def make_trainer(
-    norm: str, batch_size: int, device: runtime.Runtime, images: Images, n: int = 2
+    norm: str,
+    batch_size: int,
+    device: runtime.Runtime,
+    images: Images,
+    n: int = 2,
+    val: Images | None = None,
 ) -> Trainer:
     """A trainer of `norm`; `torch:gn` is PyTorch's layer in its place."""
     torch_layer, _, name = norm.rpartition(":")
@@ -59,7 +64,7 @@ def make_trainer(
     model = spec.build()
     if torch_layer:
         replace_norms(model, TORCH_LAYERS[name])
-    trainer = Trainer(Job(spec, train, 1), images, images[np.arange(8)], device, model)
+    trainer = Trainer(Job(spec, train, 1), images, val or images[np.arange(8)], device, model)
     trainer.model.train()
     return trainer
 
@@ -67,7 +72,7 @@ def make_trainer(
 def replace_norms(model: nn.Module, make: Callable[[int], nn.Module]) -> None:
     for name, child in model.named_children():
         if hasattr(child, "num_channels"):
-            setattr(model, name, make(child.num_channels))
+            setattr(model, name, make(int(child.num_channels)))  # type: ignore[arg-type]
         else:
             replace_norms(child, make)
 
@@ -192,7 +197,7 @@ def convolutions_alone(batch_size: int, device: runtime.Runtime) -> Steps:
 
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(record)  # type: ignore[arg-type]
+            module.register_forward_hook(record)
     model(torch.randn(batch_size, 3, 32, 32, device=device.device))
 
     def steps(count: int) -> None:
@@ -236,15 +241,17 @@ def outside_share(trainer: Trainer, rounds: int) -> float:
 
 
 def peak_memory() -> float:
-    """Peak MiB of a training on 40,000 images above what importing torch takes; in a process."""
+    """Peak MiB of a training with CIFAR-10's images above what importing torch takes."""
     code = r"""
 import re, torch
 from benchmarks import throughput as t
 peak = lambda: int(re.search(r"VmHWM:\s*(\d+)", open("/proc/self/status").read())[1]) / 1024
 before = peak()
-images = t.random_images(40_000)
-trainer = t.make_trainer("bn", 128, t.runtime.make("float32", False, 0), images)
+images = t.random_images(50_000)
+train, val = images[t.np.arange(40_000)], images[t.np.arange(40_000, 50_000)]
+trainer = t.make_trainer("bn", 128, t.runtime.make("float32", False, 0), train, val=val)
 t.steps_of(trainer)(5)
+trainer.evaluate()
 print(peak() - before)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -17,6 +17,7 @@ def main() -> None:
     }
     repeated = seeds.read(seeds.PATH, seeds.recipe(setup))
     with files.atomic(layout.RESULTS) as folder:
+        files.write_json(folder / seeds.SETUP.name, setup)
         results.write_tables(folder, found)
         figures.draw_all(folder / "figures", found, options.dpi, options.format)
         report.write(folder / "report.html", found, setup, repeated)

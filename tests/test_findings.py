@@ -87,11 +87,21 @@ def test_sanity_names_the_largest_gap_and_judges_by_the_end() -> None:
     assert (found.largest, found.largest_epoch) == (pytest.approx(0.2), 1)
     assert found.late == pytest.approx(0.001)
     assert found.late_error == pytest.approx(math.sqrt(2 * 0.3 * 0.7 / 10_000))
-    worse = run("bn", 128, share(600), (0.8, 0.7, 0.6))
-    other = findings.sanity([theirs, worse], 10_000)
-    assert other
-    assert not other.same
+    assert found.largest_lr == 1
     assert findings.sanity([ours], 10_000) is None
+
+
+def test_sanity_needs_enough_images_to_say_the_same() -> None:
+    def verdict(right: list[bool], *errors: float, total: int = 10_000) -> str:
+        theirs = run("torch_bn", 128, share(8 * total // 10, total), (0.6, 0.4, 0.3))
+        found = findings.sanity([theirs, run("bn", 128, right, errors)], total)
+        assert found
+        return found.verdict
+
+    assert verdict(share(8000, 10_000, 20), 0.8, 0.4, 0.301) == "same"
+    assert verdict(share(8000, 10_000, 20), 0.8, 0.4, 0.5) == "differ"  # at the end
+    assert verdict(share(7900, 10_000), 0.8, 0.4, 0.301) == "differ"  # on the test images
+    assert verdict(share(81, 100), 0.8, 0.4, 0.3, total=100) == "undecided"
 
 
 def test_batch_effects_compare_the_largest_with_the_smallest_batch() -> None:
@@ -100,6 +110,26 @@ def test_batch_effects_compare_the_largest_with_the_smallest_batch() -> None:
     assert (effect.large.batch_size, effect.small.batch_size) == (128, 8)
     assert effect.change.value == pytest.approx(-0.1)
     assert effect.magnitude == pytest.approx(0.1)
+
+
+def test_the_less_sensitive_of_two_is_told_by_pairs_sign_apart() -> None:
+    def effects(small_bn: int, small_gn: int) -> list[findings.BatchEffect]:
+        runs = [run("bn", 128, share(800)), run("bn", 8, share(small_bn)),
+                run("gn", 128, share(750)), run("gn", 8, share(small_gn))]  # fmt: skip
+        return findings.batch_effects(runs)
+
+    calmer = findings.calmer(effects(700, 770))
+    assert calmer
+    assert calmer.value == pytest.approx(0.1 - 0.02)
+    steps = [1.0] * 80 + [0.0] * 920  # 20 of BN's 100 images move in GN as well
+    mean = sum(steps) / 1000
+    variance = sum((step - mean) ** 2 for step in steps) / 1000
+    assert calmer.error == pytest.approx(math.sqrt(variance / 1000))
+    assert calmer.decided
+    same = findings.calmer(effects(790, 760))
+    assert same
+    assert not same.decided
+    assert findings.calmer(effects(790, 760)[:1]) is None
 
 
 def test_spreads_are_between_the_outermost_quantiles() -> None:
@@ -115,7 +145,7 @@ def verdicts(*runs: Result) -> dict[str, str]:
 def test_claims_are_judged_by_the_numbers() -> None:
     as_claimed = verdicts(
         run("bn", 128, share(800), (0.3, 0.2, 0.1)), run("nn", 128, share(500), (0.5, 0.4, 0.3)),
-        run("bn", 8, share(600)), run("gn", 128, share(780)), run("gn", 8, share(779)),
+        run("bn", 8, share(600)), run("gn", 128, share(799)), run("gn", 8, share(798)),
         run("ln", 128, share(600)), run("in", 128, share(600)), run("bin", 128, share(900)),
     )  # fmt: skip
     assert as_claimed == {"With": "agrees", "BN's": "agrees", "At": "agrees", "BIN": "agrees"}
@@ -125,6 +155,27 @@ def test_claims_are_judged_by_the_numbers() -> None:
         run("ln", 128, share(600)), run("in", 128, share(600)), run("bin", 128, share(601)),
     )  # fmt: skip
     assert otherwise == {"With": "differs", "BN's": "differs", "At": "differs", "BIN": "undecided"}
+
+
+def test_a_claim_of_two_parts_needs_both() -> None:
+    runs = [run("bn", 128, share(800)), run("ln", 128, share(600)), run("bn", 8, share(600))]
+    far_below = run("gn", 128, share(700))  # better than LN, but ten points below BN
+    assert verdicts(*runs, far_below)["At"] == "differs"
+    moves = [run("gn", 128, share(799)), run("gn", 8, share(780))]  # BN falls, GN by two points
+    assert verdicts(*runs, *moves)["BN's"] == "differs"
+    close = run("gn", 8, share(790))
+    assert verdicts(*runs, moves[0], close)["BN's"] == "undecided"
+
+
+def test_a_fraction_is_half_at_most() -> None:
+    slow = run("nn", 128, share(500), (0.9, 0.8, 0.7, 0.6, 0.5, 0.4))
+    for errors, verdict in {
+        (0.5, 0.5, 0.4, 0.4, 0.4, 0.4): "agrees",
+        (0.5, 0.5, 0.5, 0.4, 0.4, 0.4): "undecided",
+        (0.5, 0.5, 0.5, 0.5, 0.5, 0.4): "differs",
+        (0.5, 0.5, 0.5, 0.5, 0.5, 0.5): "differs",
+    }.items():
+        assert verdicts(run("bn", 128, share(500), errors), slow)["With"] == verdict
 
 
 def test_claims_about_runs_that_are_not_there_are_left_out() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Workspace
 
-from normlab import page
+from normlab import figures, page
 
 #: put at the end of a page: says in the page's title how much each picture has on it
 LOOK = """
@@ -69,7 +69,7 @@ def test_plots_show_draws_every_chart_without_a_network(finished: Workspace, chr
     charts, images, complaints = look(chromium, folder / "index.html")
     shutil.rmtree(folder)
     assert not complaints
-    assert (len(charts), len(images)) == (6, 7)
+    assert (len(charts), len(images)) == (6, len(figures.FIGURES))
     assert min(charts) > 20
     assert min(images) > 500
 
@@ -81,5 +81,5 @@ def test_the_report_shows_every_figure_without_a_network(
 ) -> None:
     charts, images, complaints = look(chromium, finished.path / "results/report.html", width)
     assert not complaints
-    assert (len(charts), len(images)) == (0, 7)
+    assert (len(charts), len(images)) == (0, len(figures.FIGURES))
     assert min(images) > 300

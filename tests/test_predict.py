@@ -87,6 +87,8 @@ def test_wrong_input_gives_one_line(inside: Workspace, tmp_path: Path) -> None:
     assert refusal("bn", tmp_path) == "run = bn: must be one of main, gn"
     missing = tmp_path / "missing.png"
     assert refusal("gn", missing) == f"{missing}: no such file or folder"
+    for other in (".hidden.png", "paper.pdf"):  # Pillow writes PDF, but does not read it
+        (tmp_path / other).write_text("no image")
     assert refusal("gn", tmp_path) == f"{tmp_path}: holds no image files"
     text = tmp_path / "text.png"
     text.write_text("no image")
@@ -110,10 +112,11 @@ def test_weights_that_are_nowhere_name_the_command_that_trains_them(
         assert best.read_bytes() == kept  # fetched from DVC's cache
         best.unlink()
         cache.rename(tmp_path / "cache")
-        assert refusal("gn", tmp_path) == (
-            "data/weights/gn/best.safetensors: neither here nor on the remote; "
-            "`dvc repro evaluate@gn` trains it"
+        line = refusal("gn", tmp_path)
+        assert line.startswith(
+            "data/weights/gn/best.safetensors: not here, and `dvc pull` did not bring it (failed"
         )
+        assert line.endswith("; `dvc repro evaluate@gn` trains it")
     finally:
         if (tmp_path / "cache").exists():
             shutil.rmtree(cache, ignore_errors=True)

@@ -19,13 +19,14 @@ def test_the_tables_are_those_of_the_committed_files(monkeypatch: pytest.MonkeyP
 
 def test_a_table_follows_its_source(tmp_path: Path) -> None:
     source, page = tmp_path / "summary.csv", tmp_path / "README.md"
-    row = {"run": "x", "norm": "ln", "batch_size": 8, "epoch": 3, "val_accuracy": 0.5,
-           "test_accuracy": 0.25, "test_f1_micro": 0.125, "test_f1_macro": 1}  # fmt: skip
+    row = {"run": "x", "norm": "ln", "batch_size": 8, "epoch": 3, "diverged": True,
+           "val_accuracy": 0.5, "test_accuracy": 0.25, "test_f1_micro": 0.125,
+           "test_f1_macro": 1}  # fmt: skip
     files.write_csv(source, [row], tuple(row))
     page.write_text(f"before\n<!-- results {source} -->\nold\n<!-- end -->\nafter\n")
     readme.update(page)
     lines = page.read_text().splitlines()
-    assert lines[4] == "| `x` | Layer (LN) | 8 | 3 | 50.00 | 25.00 | 12.50 | 100.00 |"
+    assert lines[4] == "| `x` | Layer (LN) (diverged) | 8 | 3 | 50.00 | 25.00 | 12.50 | 100.00 |"
     assert (lines[0], lines[-1], len(lines)) == ("before", "after", 7)
 
 
@@ -39,7 +40,7 @@ def test_results_stand_beside_what_others_report(
                     ("run", "test_accuracy"))  # fmt: skip
     text = readme.renewed("<!-- anchors anchors.csv -->\n<!-- end -->")
     assert "| `x` | Layer (LN) | 8 | 87.6 | 90.0 | -2.4 |" in text
-    row = {"norm": "gn", "batch_size": 8, "trained_on": "once", "epochs": 9, "once": 0.8,
+    row = {"norm": "gn", "batch_size": 8, "trained_on": "once", "epoch": 9, "once": 0.8,
            "twice": 0.75, "difference": -0.05, "standard_error": 0.003}  # fmt: skip
     files.write_csv(Path("jpeg.csv"), [row], tuple(row))
     text = readme.renewed("<!-- jpeg jpeg.csv -->\n<!-- end -->")

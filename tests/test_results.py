@@ -131,7 +131,7 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
 
 def test_the_report_is_one_file_that_asks_nothing_of_a_network(tmp_path: Path) -> None:
     setup = {
-        "dataset": "digits", "seed": 1, "model": {"n": 2},
+        "dataset": "digits", "seed": 1, "model": {"n": 2, "groups": 8},
         "train": params.load(ROOT / "params.yaml").train.model_dump(),
     }  # fmt: skip
     repeated = [Seeds("bn", 128, (0.5, 0.6))]
@@ -145,13 +145,14 @@ def test_the_report_is_one_file_that_asks_nothing_of_a_network(tmp_path: Path) -
         assert f"<h2>{number} · " in page
     assert '<td class="best">82.00</td>' in page
     assert "55.00" in page  # the mean over seeds
-    assert "diverged" in page
+    assert "Without a norm the training diverged" in page
+    assert "which of them is less sensitive" not in page  # of one norm alone
 
 
 @pytest.mark.parametrize("chosen", [RESULTS[:1], RESULTS[3:]], ids=["one", "diverged"])
 def test_the_report_copes_with_few_runs(tmp_path: Path, chosen: list[Result]) -> None:
     setup = {
-        "dataset": "digits", "seed": 1, "model": {"n": 2},
+        "dataset": "digits", "seed": 1, "model": {"n": 2, "groups": 8},
         "train": params.load(ROOT / "params.yaml").train.model_dump(),
     }  # fmt: skip
     report.write(tmp_path / "report.html", chosen, setup, [])

@@ -5,66 +5,91 @@ from statistics import stdev
 from typing import Any
 
 import pytest
-import yaml
 from conftest import ROOT, Workspace
 
 from normlab import files, params, seeds
 from normlab.errors import NormlabError
 
 
-def revision(seed: int, accuracies: dict[tuple[str, int], float], **changes: Any) -> dict[str, Any]:
-    """What `dvc exp show --json` says of one commit or experiment."""
-    content = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"seed": seed} | changes
-    metrics = {
-        f"results/metrics/{norm}-{size}.json": {
-            "data": {
-                "norm": norm,
-                "batch_size": size,
-                "test": {"accuracy": value, "f1_micro": value, "f1_macro": value},
+def setup(seed: int, **changes: Any) -> dict[str, Any]:
+    """The record of the params that a revision's results are of."""
+    content = params.load(ROOT / "params.yaml").model_dump()
+    names = ("dataset", "split", "model", "train")
+    return {name: content[name] for name in names} | {"seed": seed} | changes
+
+
+class History:
+    """Commits and experiments, as `dvc exp show --json` has them, and their records of params."""
+
+    def __init__(self) -> None:
+        self.setups: dict[str, Any] = {}
+
+    def revision(
+        self, content: dict[str, Any] | None, accuracies: dict[tuple[str, int], float]
+    ) -> dict[str, Any]:
+        name = str(len(self.setups))
+        self.setups[name] = content
+        metrics = {
+            f"results/metrics/{norm}-{size}.json": {
+                "data": {
+                    "norm": norm,
+                    "batch_size": size,
+                    "test": {"accuracy": value, "f1_micro": value, "f1_macro": value},
+                }
             }
+            for (norm, size), value in accuracies.items()
         }
-        for (norm, size), value in accuracies.items()
-    }
-    return {"rev": f"{seed}", "data": {"params": {"params.yaml": {"data": content}},
-                                       "metrics": metrics}}  # fmt: skip
+        return {"rev": name, "data": {"metrics": metrics}}
 
-
-def shown(*experiments: dict[str, Any]) -> list[dict[str, Any]]:
-    workspace = {**revision(9, {("bn", 128): 0.1}), "rev": "workspace", "experiments": None}
-    base = {**revision(1, {("bn", 128): 0.8, ("gn", 8): 0.7}), "experiments": []}
-    return [workspace, base | {"experiments": [{"name": "x", "revs": list(experiments)}]}]
+    def rows(self, *experiments: dict[str, Any]) -> list[dict[str, Any]]:
+        """What is extracted of a workspace, a commit with seed 1, and `experiments` on it."""
+        workspace = {**self.revision(setup(9), {("bn", 128): 0.1}), "rev": "workspace"}
+        base = self.revision(setup(1), {("bn", 128): 0.8, ("gn", 8): 0.7})
+        shown = [
+            workspace | {"experiments": None},
+            base | {"experiments": [{"name": "x", "revs": list(experiments)}]},
+        ]
+        return list(seeds.extract(shown, self.setups.get))
 
 
 def test_mean_and_deviation_are_over_seeds_of_one_recipe() -> None:
-    rows = list(
-        seeds.extract(
-            shown(
-                revision(2, {("bn", 128): 0.9, ("gn", 8): 0.7}),
-                revision(3, {("bn", 128): 0.5}, dataset="digits"),
-            )
-        )
+    history = History()
+    rows = history.rows(
+        history.revision(setup(2), {("bn", 128): 0.9, ("gn", 8): 0.7}),
+        history.revision(setup(3, dataset="digits"), {("bn", 128): 0.5}),
     )
-    current = params.load(ROOT / "params.yaml").model_dump()
-    bn, gn = seeds.summarize(row for row in rows if row["recipe"] == seeds.recipe(current))
+    wanted = seeds.recipe(setup(1))
+    bn, gn = seeds.summarize(row for row in rows if row["recipe"] == wanted)
     assert (bn.norm, bn.batch_size, bn.accuracies) == ("bn", 128, (0.8, 0.9))
     assert bn.mean == pytest.approx(0.85)
     assert bn.deviation == pytest.approx(stdev([0.8, 0.9]))
     assert (gn.norm, gn.deviation) == ("gn", 0.0)
 
 
-def test_one_training_counts_once() -> None:
-    again = revision(1, {("bn", 128): 0.8, ("gn", 8): 0.7})
-    assert len(list(seeds.extract(shown(again, again)))) == 2
+def test_one_training_counts_once_as_the_newest_revision_has_it() -> None:
+    history = History()
+    older = history.revision(setup(1), {("bn", 128): 0.95, ("gn", 8): 0.1})
+    rows = history.rows(older)
+    assert {row["norm"]: row["test_accuracy"] for row in rows} == {"bn": 0.8, "gn": 0.7}
+    assert len(rows) == 2
 
 
-def test_other_versions_and_unfinished_experiments_are_passed_over() -> None:
-    other = revision(2, {("bn", 128): 0.9}, new_key=1)
-    failed = {"rev": "3", "data": None}
-    assert len(list(seeds.extract(shown(other, failed)))) == 2
+def test_revisions_without_a_record_of_their_params_are_passed_over() -> None:
+    history = History()
+    others = [history.revision(content, {("bn", 128): 0.9}) for content in (None, {"seed": 2}, [])]
+    failed = {"rev": "failed", "data": None}
+    assert len(history.rows(*others, failed)) == 2
+
+
+def test_how_a_result_is_computed_is_not_part_of_the_recipe() -> None:
+    train = setup(1)["train"]
+    assert seeds.recipe(setup(1)) == seeds.recipe(setup(2, train=train | {"devices": 2}))
+    assert seeds.recipe(setup(1)) != seeds.recipe(setup(1, train=train | {"lr": 0.2}))
 
 
 def test_what_is_written_is_read_for_the_wanted_recipe_alone(tmp_path: Path) -> None:
-    rows = list(seeds.extract(shown(revision(2, {("bn", 128): 0.9}))))
+    history = History()
+    rows = history.rows(history.revision(setup(2), {("bn", 128): 0.9}))
     files.write_csv(tmp_path / "seeds.csv", rows, seeds.FIELDS)
     [entry] = seeds.read(tmp_path / "seeds.csv", rows[0]["recipe"])  # gn has a single seed
     assert entry.accuracies == (0.8, 0.9)
@@ -85,6 +110,8 @@ def test_a_damaged_file_is_refused(content: str, tmp_path: Path) -> None:
 def test_experiments_with_other_seeds_reach_the_report(finished: Workspace) -> None:
     try:
         finished.run("dvc", "exp", "run", "--temp", "--name", "second", "-S", "seed=2")
+        # Its results stay those of seed 1: it does not go on to the stage plots.
+        finished.run("dvc", "exp", "run", "--temp", "-n", "third", "-S", "seed=3", "split")
         done = finished.run("python", "-m", "normlab", "seeds")
         assert "| Group (GN) | 128 | 2 | " in done.stdout
         assert {row["seed"] for row in files.read_csv(finished.path / seeds.PATH)} == {"1", "2"}
@@ -93,6 +120,6 @@ def test_experiments_with_other_seeds_reach_the_report(finished: Workspace) -> N
         assert "Running stage 'train" not in ran
         assert "With several seeds" in (finished.path / "results/report.html").read_text()
     finally:
-        finished.run("dvc", "exp", "remove", "second", check=False)
+        finished.run("dvc", "exp", "remove", "second", "third", check=False)
         finished.run("git", "checkout", "--quiet", ".")
         finished.run("dvc", "checkout", "--quiet", check=False)

@@ -42,10 +42,7 @@ def test_the_seed_alone_decides_what_is_drawn(images: Maker) -> None:
 
 def test_the_draw_of_a_seed_never_changes(images: Maker) -> None:
     """The committed results follow from it: a change would be a change of theirs."""
-    assert (
-        split.draw(images(10), 3, 1).val
-        == np.sort(np.random.Generator(np.random.PCG64(1)).permutation(10)[:3]).tolist()
-    )
+    assert split.draw(images(10), 3, 1).val == [4, 7, 8]
 
 
 def test_mean_and_std_are_numpys_over_the_training_pixels_alone(images: Maker) -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,9 @@ def test_normalize_gives_mean_zero_and_deviation_one(images: Make) -> None:
 
 
 def test_all_images_are_seen_once_an_epoch_also_in_a_smaller_last_batch(images: Make) -> None:
+    assert sorted(draw(40, 4, True, torch.Generator().manual_seed(3)).order.tolist()) == [
+        *range(40)
+    ]
     trainer = Trainer(job(batch_size=16), images(40), images(8), CPU)
     sizes: list[int] = []
     step = trainer.step
@@ -222,8 +226,23 @@ def test_a_damaged_scratch_is_reported_and_training_starts_over(
     assert digest(place / "data") == expected
 
 
-def test_a_changed_param_does_not_resume() -> None:
-    assert fingerprint({"lr": 0.1}) != fingerprint({"lr": 0.2})
+def test_whatever_changes_a_training_starts_it_anew() -> None:
+    def key(task: Job, data: str = "images", **device: object) -> str:
+        runtime = Runtime(torch.device("cpu"), **device)  # type: ignore[arg-type]
+        return fingerprint(training.determinants(task, {"train": data}, runtime))
+
+    same = key(job())
+    assert key(job(devices=2)) == same  # the processes may change their number
+    others = [
+        key(job("gn")),
+        key(job(batch_size=8)),
+        key(job(lr=0.01)),
+        key(job(precision="bfloat16")),
+        key(job(compile=True)),
+        key(replace(job(), seed=2)),
+        key(job(), "other images"),
+    ]
+    assert len({same, *others}) == 1 + len(others)
 
 
 KILLS = 24

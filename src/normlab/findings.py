@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 
+import numpy as np
+
 from normlab.registry import NORMS
 from normlab.results import Result, find, standard_error
 
 REFERENCE_BATCH = 128
 DECIDED = 2.0  #: a difference of so many standard errors is taken for more than chance
+MARGIN = 0.01  #: what passes for little, or for the same: a point of accuracy
 
 
 @dataclass(frozen=True)
@@ -49,20 +52,20 @@ def difference(first: Result, second: Result) -> Estimate:
     """Test accuracy of `second` minus that of `first`.
 
     Both saw the same images, so only those that one of them gets right and the other does not
-    count (McNemar's pairs): with b and c of n such images the difference is (b - c) / n, its
-    variance (b + c - (b - c)^2 / n) / n^2. That is the chance of drawing the test images; that of
-    another seed comes on top.
+    count (McNemar's pairs). The error is that of drawing the test images; that of another seed
+    comes on top.
     """
-    pairs = list(zip(first.predictions, second.predictions, strict=True))
-    right = [
-        (one["predicted"] == one["actual"], other["predicted"] == other["actual"])
-        for one, other in pairs
-    ]
-    n = len(right)
-    gained = sum(other and not one for one, other in right)
-    lost = sum(one and not other for one, other in right)
-    variance = (gained + lost - (gained - lost) ** 2 / n) / n**2
-    return Estimate((gained - lost) / n, math.sqrt(variance))
+    return _mean(_right(second) - _right(first))
+
+
+def _right(result: Result) -> np.ndarray:
+    """1 for each test image that is classified rightly, else 0: `[N]`."""
+    return np.array([float(row["predicted"] == row["actual"]) for row in result.predictions])
+
+
+def _mean(values: np.ndarray) -> Estimate:
+    """The mean over images, and its standard error."""
+    return Estimate(float(values.mean()), float(values.std()) / math.sqrt(len(values)))
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,21 @@ class Sanity:
     accuracy: Estimate
     largest: float  #: difference of the validation errors, over all epochs
     largest_epoch: int
+    largest_lr: float  #: the learning rate there, as a fraction of the highest
     late: float  #: mean difference over the last third of the epochs
     late_error: float  #: what one such difference has by chance alone, of that many images
 
     @property
-    def same(self) -> bool:
-        return not self.accuracy.decided and abs(self.late) <= DECIDED * self.late_error
+    def bound(self) -> float:
+        """So far apart the test accuracies may be, beyond chance."""
+        return abs(self.accuracy.value) + DECIDED * self.accuracy.error
+
+    @property
+    def verdict(self) -> str:
+        """`differ` by more than chance; `same` within MARGIN; or `undecided`, of few images."""
+        if self.accuracy.decided or abs(self.late) > DECIDED * self.late_error:
+            return "differ"
+        return "same" if self.bound <= MARGIN else "undecided"
 
 
 def sanity(results: Sequence[Result], val_count: int) -> Sanity | None:
@@ -116,9 +128,10 @@ def sanity(results: Sequence[Result], val_count: int) -> Sanity | None:
     late = epochs[-max(1, len(epochs) // 3) :]
     level = mean(curves[0][epoch] for epoch in late)
     chance = math.sqrt(2) * standard_error(level, val_count)
+    rates = dict(zip(*ours.curve("lr"), strict=True))
     return Sanity(
         ours, theirs, difference(theirs, ours), gaps[worst], int(worst),
-        mean(gaps[epoch] for epoch in late), chance,
+        rates[worst] / max(rates.values()), mean(gaps[epoch] for epoch in late), chance,
     )  # fmt: skip
 
 
@@ -138,6 +151,18 @@ class BatchEffect:
     @property
     def magnitude(self) -> float:
         return abs(self.change.value)
+
+
+def calmer(effects: Sequence[BatchEffect]) -> Estimate | None:
+    """By how much the second of two effects is smaller than the first, sign apart.
+
+    None where there are not two. All four runs saw the same images.
+    """
+    if len(effects) != 2:
+        return None
+    changes = [_right(effect.small) - _right(effect.large) for effect in effects]
+    one, other = (math.copysign(1, change.mean()) * change for change in changes)
+    return _mean(one - other)
 
 
 def batch_effects(results: Sequence[Result]) -> list[BatchEffect]:
@@ -186,17 +211,24 @@ class Claim:
     verdict: str  #: agrees | differs | undecided
 
 
-def _verdict(expected: Sequence[Estimate]) -> str:
+def _verdict(parts: Sequence[Estimate]) -> str:
     """`agrees` if all of these are positive by more than chance, `differs` if one is negative."""
-    if any(estimate.decided and estimate.value < 0 for estimate in expected):
+    if any(part.decided and part.value < 0 for part in parts):
         return "differs"
-    return "agrees" if all(estimate.decided for estimate in expected) else "undecided"
+    return "agrees" if all(part.decided for part in parts) else "undecided"
 
 
 def epochs_to(result: Result, error: float) -> int | None:
     """The first epoch with a validation error of at most `error`, or None."""
     epochs, errors = result.curve("val_error")
     return next((int(e) for e, v in zip(epochs, errors, strict=True) if v <= error), None)
+
+
+def _fraction(fast: int | None, slow: int | None) -> str:
+    """Whether `fast` is a fraction of `slow`, at most half of it; None: never."""
+    if fast is None or slow is None or fast >= slow:
+        return "differs"
+    return "agrees" if fast <= slow / 2 else "undecided"
 
 
 def claims(results: Sequence[Result]) -> list[Claim]:
@@ -216,27 +248,28 @@ def claims(results: Sequence[Result]) -> list[Claim]:
                 "fraction of the steps.",
                 f"The lowest validation error without norm, {100 * target:.2f} %, is reached after "
                 f"epoch {slow}; with BN {when}.",
-                "agrees" if fast and slow and fast < slow else "differs",
+                _fraction(fast, slow),
             )
         )
     effects = {effect.norm: effect for effect in batch_effects(runs)}
     if {"bn", "gn"} <= set(effects):
         b, g = effects["bn"], effects["gn"]
-        error = math.hypot(b.change.error, g.change.error)
-        gap = Estimate(abs(b.change.value) - abs(g.change.value), error)
         loss = Estimate(-b.change.value, b.change.error)
+        steady = Estimate(MARGIN - g.magnitude, g.change.error)
         found.append(
             Claim(
                 "Wu & He 2018",
                 "BN's accuracy falls at small batches; GN's hardly depends on the batch size.",
                 f"From batch size {b.large.batch_size} to {b.small.batch_size}, BN changes by "
                 f"{b.change.points} points, GN by {g.change.points}.",
-                _verdict([loss, gap]),
+                _verdict([loss, steady]),
             )
         )
     others = [r for n in ("ln", "in") if (r := at.get(n))]
     if bn and gn and others:
         gaps = [difference(other, gn) for other in others]
+        behind = difference(bn, gn)
+        near = Estimate(behind.value + MARGIN, behind.error)
         names = " and ".join(
             f"{NORMS[other.norm]} ({gap.points})" for other, gap in zip(others, gaps, strict=True)
         )
@@ -244,8 +277,8 @@ def claims(results: Sequence[Result]) -> list[Claim]:
             Claim(
                 "Wu & He 2018",
                 "At usual batch sizes GN is better than LN and IN, and little below BN.",
-                f"GN against {names}, against BN {difference(bn, gn).points} points.",
-                _verdict(gaps),
+                f"GN against {names}, against BN {behind.points} points.",
+                _verdict([*gaps, near]),
             )
         )
     if bn and bin_:

@@ -62,11 +62,16 @@ def weights(run: str) -> Path:
     if run not in names:
         raise NormlabError(f"run = {run}: must be one of {', '.join(names)}")
     path = run_files(run).best
+    if path.exists():
+        return path
+    command = [sys.executable, "-m", "dvc", "pull", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True)
     if not path.exists():
-        subprocess.run([sys.executable, "-m", "dvc", "pull", "-q", str(path)], capture_output=True)
-    if not path.exists():
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+        reason = errors[0].removeprefix("ERROR: ").rstrip(":") if errors else "no reason given"
         raise NormlabError(
-            f"{path}: neither here nor on the remote; `dvc repro evaluate@{run}` trains it"
+            f"{path}: not here, and `dvc pull` did not bring it ({reason}); "
+            f"`dvc repro evaluate@{run}` trains it"
         )
     return path
 
@@ -77,15 +82,20 @@ def expand(path: Path) -> list[Path]:
         raise NormlabError(f"{path}: no such file or folder")
     if not path.is_dir():
         return [path]
-    endings = Image.registered_extensions()
-    found = [p for p in path.rglob("*") if p.suffix.lower() in endings and p.is_file()]
+    kinds = Image.registered_extensions()
+    endings = {ending for ending, kind in kinds.items() if kind in Image.OPEN}
+    found = [
+        place
+        for place in path.rglob("*")
+        if place.suffix.lower() in endings and place.is_file() and not place.name.startswith(".")
+    ]
     if not found:
         raise NormlabError(f"{path}: holds no image files")
     return sorted(found)
 
 
 def read(path: Path) -> tuple[np.ndarray, bool]:
-    """uint8 `[32, 32, 3]` of an image file, and whether it was resized."""
+    """uint8 `[32, 32, 3]` of an image file, and whether it was resized, proportions or no."""
     try:
         with Image.open(path) as image:
             picture = ImageOps.exif_transpose(image).convert("RGB")

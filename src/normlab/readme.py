@@ -60,7 +60,7 @@ def results(path: str) -> Table:
     return [head] + [
         [
             f"`{row['run']}`",
-            NORMS[row["norm"]],
+            NORMS[row["norm"]] + (" (diverged)" if row["diverged"] == "True" else ""),
             row["batch_size"],
             row["epoch"],
             *(f"{100 * float(row[score]):.2f}" for score in scores),
@@ -72,9 +72,12 @@ def results(path: str) -> Table:
 def anchors(path: str) -> Table:
     """Test accuracies in percent, beside those that others report, which the CSV `path` holds."""
     ours = {row["run"]: row for row in files.read_csv(RESULTS / "summary.csv")}
+    reported_of = {row["run"]: row for row in files.read_csv(path)}
     table = [["run", "norm", "batch size", "here", "reported", "difference"]]
-    for anchor in files.read_csv(path):
-        row = ours[anchor["run"]]
+    for run, row in ours.items():
+        anchor = reported_of.get(run)
+        if anchor is None:
+            continue
         here, reported = (100 * float(r["test_accuracy"]) for r in (row, anchor))
         norm = [f"`{row['run']}`", NORMS[row["norm"]], row["batch_size"]]
         table.append([*norm, f"{here:.1f}", f"{reported:.1f}", f"{here - reported:+.1f}"])
@@ -83,13 +86,13 @@ def anchors(path: str) -> Table:
 
 def jpeg(path: str) -> Table:
     """Validation accuracies, in percent, with JPEG's loss once and twice, of benchmarks/jpeg.py."""
-    table = [["norm", "batch size", "epochs", "trained on", "once", "twice", "difference"]]
+    table = [["norm", "batch size", "epoch", "trained on", "once", "twice", "difference"]]
     for row in files.read_csv(path):
         once, twice, difference, error = (
             100 * float(row[name]) for name in ("once", "twice", "difference", "standard_error")
         )
         table.append(
-            [NORMS[row["norm"]], row["batch_size"], row["epochs"], row["trained_on"],
+            [NORMS[row["norm"]], row["batch_size"], row["epoch"], row["trained_on"],
              f"{once:.1f}", f"{twice:.1f}", f"{difference:+.1f} ± {error:.1f}"]
         )  # fmt: skip
     return table

@@ -37,6 +37,7 @@ def write(path: Path, results: list[Result], setup: Mapping[str, Any], seeds: li
         figures.draw_all(Path(folder), results, 100, "svg")
         pictures = {file.stem: _inline(file) for file in sorted(Path(folder).iterdir())}
     counts = results[0].metrics["images"]
+    effects = findings.batch_effects(results)
     page = environment.get_template(TEMPLATE).render(
         results=results,
         norms=NORMS,
@@ -47,7 +48,8 @@ def write(path: Path, results: list[Result], setup: Mapping[str, Any], seeds: li
         best=best(results),
         ranking=findings.ranking(results),
         sanity=findings.sanity(results, counts["val"]),
-        effects=findings.batch_effects(results),
+        effects=effects,
+        calmer=findings.calmer(effects),
         spreads=findings.spreads(results),
         claims=findings.claims(results),
         confused=findings.confusions(best(results)),

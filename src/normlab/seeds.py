@@ -8,22 +8,29 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from normlab import files, params
+from normlab import files
 from normlab.errors import NormlabError
+from normlab.layout import RESULTS
 from normlab.registry import NORMS
 
 PATH = Path("data/seeds.csv")
+SETUP = RESULTS / "setup.json"  #: the params that results are of; the stage plots writes it
 FIELDS = (
     "recipe", "dataset", "epochs", "norm", "batch_size", "seed",
     "test_accuracy", "test_f1_micro", "test_f1_macro",
 )  # fmt: skip
 RECIPE = ("dataset", "split", "model", "train")  #: params that a mean over seeds must share
+#: keys of `train` that say how a result is computed, and change it by rounding at most
+MEANS = ("compile", "devices", "on_divergence")
+
+
+KEY = ("recipe", "norm", "batch_size", "seed")  #: what tells one training from another
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,9 @@ class Seeds:
 
 def recipe(config: Mapping[str, Any]) -> str:
     """A digest of the RECIPE part of `config`, the content of a `normlab.params.Params`."""
-    content = json.dumps({name: config[name] for name in RECIPE}, sort_keys=True)
+    chosen = {name: config[name] for name in RECIPE}
+    chosen["train"] = {key: value for key, value in config["train"].items() if key not in MEANS}
+    content = json.dumps(chosen, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
@@ -62,10 +71,7 @@ def read(path: Path, wanted: str) -> list[Seeds]:
 
 
 def summarize(rows: Iterable[Mapping[str, Any]]) -> list[Seeds]:
-    """Group rows of FIELDS, of one recipe, by norm and batch size.
-
-    The same norm, batch size and seed counts once: two runs of it are the same training.
-    """
+    """Group rows of FIELDS, of one recipe, by norm and batch size."""
     groups: dict[tuple[str, int], dict[int, float]] = {}
     for row in rows:
         key = (str(row["norm"]), int(row["batch_size"]))
@@ -92,19 +98,29 @@ def collect() -> list[dict[str, Any]]:
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["failed"])[-1]
         raise NormlabError(f"dvc exp show: {reason.removeprefix('ERROR: ')}")
-    return sorted(extract(json.loads(done.stdout)), key=lambda row: list(row.values()))
+    return sorted(extract(json.loads(done.stdout), _setup), key=lambda row: list(row.values()))
 
 
-def extract(shown: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Rows of FIELDS out of what `dvc exp show --json` prints, each once."""
+def _setup(revision: str) -> Any:
+    """The record in Git's `revision` of the params its results are of; None where there is none."""
+    command = ["git", "show", f"{revision}:{SETUP}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return None if done.returncode else json.loads(done.stdout)
+
+
+def extract(shown: list[dict[str, Any]], setup: Callable[[str], Any]) -> Iterator[dict[str, Any]]:
+    """Rows of FIELDS out of what `dvc exp show --json` prints.
+
+    The same training counts once, as the first revision has it: DVC shows the newest first.
+    `setup` gives a revision's record of the params that its results are of. Those in params.yaml
+    may be newer: not every experiment goes on to the stage `plots`, which writes the results.
+    """
     seen = set()
-    for revision in _revisions(shown):
-        content = revision["params"].get("params.yaml", {}).get("data")
-        try:
-            config = params.parse(content).model_dump()
-        except NormlabError:
+    for revision, metrics_files in _revisions(shown):
+        config = setup(revision)
+        if not isinstance(config, dict) or not {*RECIPE, "seed"} <= set(config):
             continue  # of another version of this project
-        for metrics in revision["metrics"].values():
+        for metrics in metrics_files.values():
             run = metrics.get("data") or {}
             if "test" not in run:
                 continue
@@ -117,19 +133,20 @@ def extract(shown: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 "seed": config["seed"],
                 **{f"test_{name}": value for name, value in run["test"].items()},
             }
-            if tuple(row.values()) not in seen:
-                seen.add(tuple(row.values()))
+            key = tuple(row[name] for name in KEY)
+            if key not in seen:
+                seen.add(key)
                 yield row
 
 
-def _revisions(shown: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """What is known of every commit and finished experiment; the workspace may be unfinished."""
+def _revisions(shown: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Commits and finished experiments, and their metrics; the workspace may be unfinished."""
     for baseline in shown:
         experiments = [e for each in baseline["experiments"] or [] for e in each["revs"] or []]
         for entry in (baseline, *experiments):
             data = entry.get("data")
-            if entry["rev"] != "workspace" and data and data.get("params") and data.get("metrics"):
-                yield data
+            if entry["rev"] != "workspace" and data and data.get("metrics"):
+                yield entry["rev"], data["metrics"]
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -17,7 +17,7 @@ import yaml
 from rich.live import Live
 from rich.table import Table
 
-from normlab import pipeline
+from normlab import params, pipeline
 from normlab.errors import NormlabError
 
 STAGES = ("train", "evaluate", "features")  #: of each run, in their order
@@ -29,7 +29,13 @@ def run(jobs: int, root: Path | str = ".") -> None:
 
     Raises `NormlabError` naming the runs that failed; the others are finished first.
     """
-    root = Path(root)
+    try:
+        _run(jobs, Path(root))
+    except KeyboardInterrupt:
+        raise NormlabError("interrupted; the same command goes on where it stood") from None
+
+
+def _run(jobs: int, root: Path) -> None:
     names = by_duration(root)
     if jobs < 1:
         raise NormlabError(f"jobs = {jobs}: must be at least 1")
@@ -52,7 +58,7 @@ def run(jobs: int, root: Path | str = ".") -> None:
             pool.shutdown(wait=False, cancel_futures=True)
             for repro in started.values():
                 repro.stop()
-            raise NormlabError("interrupted; the same command goes on where it stood") from None
+            raise
     if failed:
         reasons = "; ".join(f"{name}: {started[name].reason}" for name in failed)
         raise NormlabError(f"{len(failed)} of {len(names)} runs failed: {reasons}")
@@ -65,11 +71,11 @@ def by_duration(root: Path) -> list[str]:
     """The runs, those of small batches first: they take longest, and should not start last."""
     names = pipeline.runs(root / "dvc.yaml")
     table = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]["train"]["foreach"]
-    params = yaml.safe_load((root / "params.yaml").read_text())
+    default = params.load(root / "params.yaml").batch_size
 
     def size(name: str) -> int:
         value = table[name]["batch_size"]
-        return int(value if isinstance(value, int) else params["batch_size"])
+        return value if isinstance(value, int) else default
 
     return sorted(names, key=size)
 
