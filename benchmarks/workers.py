@@ -32,13 +32,12 @@ class Worker:
         self.wait()
 
     def end(self) -> None:
-        self._process.kill()
+        self._orders.send(None)
         self._process.join()
 
 
 def _serve(orders: Connection, make: Callable[..., Steps], arguments: tuple[Any, ...]) -> None:
     steps = make(*arguments)
-    while True:
-        count = orders.recv()
+    while (count := orders.recv()) is not None:
         steps(count)
         orders.send(count)
