@@ -101,7 +101,14 @@ def jpeg(path: str) -> Table:
 def measured(columns: dict[str, str], path: str) -> Table:
     """`columns` of a CSV that one of benchmarks/ wrote."""
     rows = files.read_csv(path)
-    return [[*columns.values()], *([row[column] for column in columns] for row in rows)]
+    cells = [_aligned([row[column] for row in rows]) for column in columns]
+    return [[*columns.values()], *map(list, zip(*cells, strict=True))]
+
+
+def _aligned(column: list[str]) -> list[str]:
+    """Numbers of a column with equally many decimals."""
+    decimals = max(len(cell.partition(".")[2]) for cell in column)
+    return [f"{float(cell):.{decimals}f}" if _is_number(cell) else cell for cell in column]
 
 
 TABLES: dict[str, Callable[[str], Table]] = {
