@@ -49,7 +49,7 @@ def test_results_stand_beside_what_others_report(
 
 
 def test_numbers_of_a_column_have_equally_many_decimals(tmp_path: Path) -> None:
-    rows = [{name: "1" for name in readme.JOBS} | {"norm": "bn", "gain": g} for g in ("1.25", "1")]
+    rows = [dict.fromkeys(readme.JOBS, "1") | {"norm": "bn", "gain": g} for g in ("1.25", "1")]
     files.write_csv(tmp_path / "jobs.csv", rows, tuple(rows[0]))
     text = readme.renewed(f"<!-- jobs {tmp_path / 'jobs.csv'} -->\n<!-- end -->")
     assert "| 1 | bn | 1 | 1 | 1.25 |\n| 1 | bn | 1 | 1 | 1.00 |" in text
