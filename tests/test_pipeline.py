@@ -89,7 +89,7 @@ def test_no_stage_before_evaluate_depends_on_test_images() -> None:
 
 def test_every_run_is_among_the_deps_of_plots() -> None:
     runs = pipeline.runs(ROOT / "dvc.yaml")
-    assert {"main", "bn", "gn-8"} <= set(runs)
+    assert len(runs) == 9
     for run in runs:
         for file in ("log.csv", "metrics.json", "predictions.csv", "quantiles.csv"):
             assert f"data/runs/{run}/{file}" in definition("plots")["deps"]
