@@ -27,6 +27,7 @@ from rich.table import Table
 from normlab import checkpoint, files, images, layout, params, pipeline, predict, runtime, split
 from normlab.checkpoint import Spec
 from normlab.evaluation import Classifier
+from normlab.findings import estimate
 from normlab.images import Images
 from normlab.resnet import ResNet
 from normlab.training import Job, Trainer
@@ -57,15 +58,11 @@ def psnr(one: np.ndarray, two: np.ndarray) -> float:
     return float(np.median(10 * np.log10(255**2 / np.maximum(error, 1e-9))))
 
 
-def standard_error(one: np.ndarray, two: np.ndarray) -> float:
-    """Of the difference of two accuracies on the same images, from right or wrong of each."""
-    difference = two.astype(np.float64) - one
-    return float(difference.std(ddof=1) / math.sqrt(len(difference)))
-
-
 def row(spec: Spec, trained_on: str, epoch: int, one: np.ndarray, two: np.ndarray) -> dict:
+    """Of `one` and `two` `[N]`, 1 for each image that is classified rightly, else 0."""
+    difference = estimate(two - one)
     values = (spec.norm, spec.batch_size, trained_on, epoch, one.mean(), two.mean(),
-              two.mean() - one.mean(), standard_error(one, two))  # fmt: skip
+              difference.value, difference.error)  # fmt: skip
     return {
         name: round(float(value), 4) if isinstance(value, float) else value
         for name, value in zip(FIELDS, values, strict=True)

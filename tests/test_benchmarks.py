@@ -79,10 +79,10 @@ def test_a_second_loss_by_jpeg_is_about_as_large_as_the_first() -> None:
 
 
 def test_the_error_of_a_difference_is_that_of_pairs() -> None:
-    one = np.repeat([1, 0], [80, 20])
-    assert jpeg.standard_error(one, one) == 0
-    two = np.roll(one, 10)  # ten images lost, ten won
-    expected = np.sqrt(0.2 * 100 / 99 / 100)
-    assert jpeg.standard_error(one, two) == pytest.approx(expected)
     spec = Spec("run", "bn", 8, 2, 8, ("a", "b"), (0.5,) * 3, (0.25,) * 3)
-    assert jpeg.row(spec, "once", 3, one, two)["difference"] == 0
+    one = np.repeat([1, 0], [8000, 2000])
+    assert jpeg.row(spec, "once", 3, one, one)["standard_error"] == 0
+    two = np.roll(one, 1000)  # a thousand images lost, a thousand won
+    row = jpeg.row(spec, "once", 3, one, two)
+    assert row["difference"] == 0
+    assert row["standard_error"] == pytest.approx(np.sqrt(0.2 / 10_000), abs=5e-5)

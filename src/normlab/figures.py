@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from normlab.registry import NORMS
-from normlab.results import Result, best, find, standard_error
+from normlab.results import REFERENCE_BATCH, Result, best, find, standard_error
 
 matplotlib.use("agg")
 
@@ -31,7 +31,6 @@ STYLE: dict[Any, Any] = {
     "figure.constrained_layout.use": True,
     "svg.hashsalt": "normlab",  # without it, ids in an SVG file are random
 }
-REFERENCE_BATCH = 128
 
 
 def colour(norm: str) -> str:

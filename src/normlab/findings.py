@@ -13,9 +13,8 @@ from statistics import mean
 import numpy as np
 
 from normlab.registry import NORMS
-from normlab.results import Result, find, standard_error
+from normlab.results import REFERENCE_BATCH, Result, find, norm_name, standard_error
 
-REFERENCE_BATCH = 128
 DECIDED = 2.0  #: a difference of so many standard errors is taken for more than chance
 MARGIN = 0.01  #: what passes for little, or for the same: a point of accuracy
 
@@ -55,7 +54,7 @@ def difference(first: Result, second: Result) -> Estimate:
     count (McNemar's pairs). The error is that of drawing the test images; that of another seed
     comes on top.
     """
-    return _mean(_right(second) - _right(first))
+    return estimate(_right(second) - _right(first))
 
 
 def _right(result: Result) -> np.ndarray:
@@ -63,8 +62,8 @@ def _right(result: Result) -> np.ndarray:
     return np.array([float(row["predicted"] == row["actual"]) for row in result.predictions])
 
 
-def _mean(values: np.ndarray) -> Estimate:
-    """The mean over images, and its standard error."""
+def estimate(values: np.ndarray) -> Estimate:
+    """The mean of `values` `[N]`, one an image, and its standard error."""
     return Estimate(float(values.mean()), float(values.std()) / math.sqrt(len(values)))
 
 
@@ -146,7 +145,7 @@ class BatchEffect:
 
     @property
     def label(self) -> str:
-        return NORMS.get(self.norm, self.norm)
+        return norm_name(self.norm)
 
     @property
     def magnitude(self) -> float:
@@ -162,7 +161,7 @@ def calmer(effects: Sequence[BatchEffect]) -> Estimate | None:
         return None
     changes = [_right(effect.small) - _right(effect.large) for effect in effects]
     one, other = (math.copysign(1, change.mean()) * change for change in changes)
-    return _mean(one - other)
+    return estimate(one - other)
 
 
 def batch_effects(results: Sequence[Result]) -> list[BatchEffect]:

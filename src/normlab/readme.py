@@ -11,7 +11,7 @@ from pathlib import Path
 from normlab import files
 from normlab.errors import NormlabError
 from normlab.layout import RESULTS
-from normlab.registry import NORMS
+from normlab.results import norm_name
 
 Table = list[list[str]]
 #: columns of benchmarks' CSV files, and what the README calls them
@@ -60,7 +60,7 @@ def results(path: str) -> Table:
     return [head] + [
         [
             f"`{row['run']}`",
-            NORMS[row["norm"]] + (" (diverged)" if row["diverged"] == "True" else ""),
+            norm_name(row["norm"], row["diverged"] == "True"),
             row["batch_size"],
             row["epoch"],
             *(f"{100 * float(row[score]):.2f}" for score in scores),
@@ -79,7 +79,7 @@ def anchors(path: str) -> Table:
         if anchor is None:
             continue
         here, reported = (100 * float(r["test_accuracy"]) for r in (row, anchor))
-        norm = [f"`{row['run']}`", NORMS[row["norm"]], row["batch_size"]]
+        norm = [f"`{row['run']}`", norm_name(row["norm"]), row["batch_size"]]
         table.append([*norm, f"{here:.1f}", f"{reported:.1f}", f"{here - reported:+.1f}"])
     return table
 
@@ -92,7 +92,7 @@ def jpeg(path: str) -> Table:
             100 * float(row[name]) for name in ("once", "twice", "difference", "standard_error")
         )
         table.append(
-            [NORMS[row["norm"]], row["batch_size"], row["epoch"], row["trained_on"],
+            [norm_name(row["norm"]), row["batch_size"], row["epoch"], row["trained_on"],
              f"{once:.1f}", f"{twice:.1f}", f"{difference:+.1f} ± {error:.1f}"]
         )  # fmt: skip
     return table

@@ -7,8 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from normlab import figures, files, findings
-from normlab.registry import NORMS
-from normlab.results import SCORES, SETS, Result, best
+from normlab.results import REFERENCE_BATCH, SCORES, SETS, Result, best, norm_name
 from normlab.seeds import Seeds
 
 TEMPLATE = "report.html.j2"
@@ -40,7 +39,8 @@ def write(path: Path, results: list[Result], setup: Mapping[str, Any], seeds: li
     effects = findings.batch_effects(results)
     page = environment.get_template(TEMPLATE).render(
         results=results,
-        norms=NORMS,
+        norm_name=norm_name,
+        reference_batch=REFERENCE_BATCH,
         sets=SETS,
         scores=SCORES,
         titles=TITLES,

@@ -14,6 +14,7 @@ from normlab.registry import NORMS
 SETS = ("train", "val", "test")
 SCORES = ("accuracy", "f1_micro", "f1_macro")
 CURVES = ("train_error", "val_error", "train_loss", "val_loss")
+REFERENCE_BATCH = 128  #: the batch size at which norms are compared
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,23 @@ class Result:
         return self.metrics["batch_size"]
 
     @property
+    def name(self) -> str:
+        """The norm's name, and that the training diverged if it did."""
+        return norm_name(self.norm, self.metrics["diverged"])
+
+    @property
     def label(self) -> str:
         """What figures and tables call the run."""
-        return f"{NORMS.get(self.norm, self.norm)}, {self.batch_size}"
+        return f"{norm_name(self.norm)}, {self.batch_size}"
 
     def curve(self, name: str) -> tuple[list[float], list[float]]:
         """Epochs and values of one of CURVES."""
         return [row["epoch"] for row in self.log], [row[name] for row in self.log]
+
+
+def norm_name(norm: str, diverged: bool = False) -> str:
+    """What tables call `norm`, also one that is not registered any more."""
+    return NORMS.get(norm, norm) + (" (diverged)" if diverged else "")
 
 
 def load(run: str) -> Result:
@@ -144,14 +155,11 @@ def markdown(results: list[Result]) -> str:
     head = ["run", "norm", "batch size", "best epoch"] + [f"{s} {titles[x]}" for s, x in columns]
     lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
     for result in results:
-        name = NORMS.get(result.norm, result.norm)
         epoch = f"{result.metrics['epoch']} of {result.metrics['epochs']}"
-        cells = [result.run, name, str(result.batch_size), epoch]
+        cells = [result.run, result.name, str(result.batch_size), epoch]
         for column in columns:
             value = round(result.metrics[column[0]][column[1]], 4)
             text = f"{100 * value:.2f}"
             cells.append(f"**{text}**" if value == top[column] else text)
-        if result.metrics["diverged"]:
-            cells[1] += " (diverged)"
         lines.append(cells)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
