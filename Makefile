@@ -15,6 +15,7 @@ help: ## What can be made
 install: $(INSTALLED) ## Make .venv with the pinned dependencies
 
 $(INSTALLED): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: $(PYTHON) is Python %d.%d; normlab needs 3.11 or newer: make PYTHON=python3.12" % sys.version_info[:2])'
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	.venv/bin/uv pip install --quiet --python .venv/bin/python -r requirements.txt

@@ -28,6 +28,7 @@ from benchmarks import throughput
 from normlab import files, runtime
 from normlab.architecture import WIDTHS, flops_per_image
 from normlab.errors import run_app
+from normlab.images import Images
 from normlab.resnet import ResNet
 
 RATES = Path(__file__).parent / "rates.json"
@@ -37,6 +38,8 @@ DEPTHS = (2, 3, 9)  #: that are measured; another is computed from the nearest, 
 CIFAR = (50_000, 10_000, 10)  #: training images with validation, test images, classes
 IMAGENET32 = (1_281_167, 50_000, 1000)  #: ImageNet at 32x32 (Chrabaszcz et al. 2017)
 VAL_SHARE = 0.2
+#: all-reduces of a bn: of the batch's count, sum and squares, and backward of the latter two
+SUMS = 5
 MIB = 2**20
 
 #: No GPU could be measured. The H100's data sheet, and the share of it that such small layers are
@@ -177,20 +180,20 @@ def gpu_hours(study: Study, gpus: int) -> tuple[float, str]:
     return max(loads) / 3600, "the longest run" if longest else "the number of GPUs"
 
 
-def sharing(n: int, batch_size: int, devices: int, rates: dict[str, Any]) -> float:
-    """How much faster `devices` machines like the measured one train one bn run than one does.
+def sharing(batch_size: int, devices: int, rates: dict[str, Any]) -> float:
+    """How much faster `devices` machines like the measured one train bn at n = 2 than one does.
 
-    A step's arithmetic is divided among them; its all-reduces are not: of bn's sums, forward and
-    backward, of each layer, and of the gradients.
+    A step's arithmetic is divided among them, and is not compiled; its all-reduces are not
+    divided: those of each norm, and that of the gradients.
     """
-    alone = batch_size / rates["depth"][str(n)][str(batch_size)]
     if devices == 1:
         return 1.0
-    small = 2 * (6 * n + 1) * rates["all_reduce_s"]["sums"]
+    alone = batch_size / rates["depth"]["2"][str(batch_size)]
+    divided = batch_size / rates["eager"][str(batch_size)] / devices
+    small = SUMS * (6 * 2 + 1) * rates["all_reduce_s"]["sums"]
     # A ring: each sends and receives 2 (d-1)/d of the gradients; two processes, once of them.
     gradients = rates["all_reduce_s"]["gradients"] * 2 * (devices - 1) / devices
-    gradients *= parameters(n, 10) / rates["gradient_values"]
-    return alone / (alone / devices + small * math.log2(devices) + gradients)
+    return alone / (divided + small * math.log2(devices) + gradients)
 
 
 @app.command()
@@ -212,7 +215,8 @@ def text(rates: dict[str, Any]) -> str:
         studies=STUDIES,
         cpu_hours=lambda study: cpu_hours(study, rates),
         gpu_hours=gpu_hours,
-        sharing=lambda batch_size, devices: sharing(2, batch_size, devices, rates),
+        sums=SUMS,
+        sharing=lambda batch_size, devices: sharing(batch_size, devices, rates),
     )
 
 
@@ -233,28 +237,34 @@ def measure(rounds: int = 5) -> None:
     images = throughput.random_images(1024)
     depth: dict[str, dict[str, float]] = {}
     for n in DEPTHS:
-        row = {}
-        for batch_size in (128, 8):
-            trainer = throughput.make_trainer("bn", batch_size, device, images, n)
-            step = partial(throughput.steps_of(trainer), 1)
-            row[str(batch_size)] = _rate(step, batch_size, rounds)
+        row = _step_rates(n, device, images, rounds)
         trainer = throughput.make_trainer("bn", 128, device, images, n)
         trainer.val_pixels = torch.from_numpy(images.pixels[:1000])
         trainer.val_labels = torch.from_numpy(images.labels[:1000])
-        row["forward"] = _rate(trainer.evaluate, 1000, rounds)
-        depth[str(n)] = {name: round(value, 1) for name, value in row.items()}
+        row["forward"] = round(_rate(trainer.evaluate, 1000, rounds), 1)
+        depth[str(n)] = row
         print(n, depth[str(n)], flush=True)
     one, two = _processes(1, rounds), _processes(2, rounds)
     rates = {
         "machine": runtime.describe(device),
         "depth": depth,
+        "eager": _step_rates(2, runtime.make("float32", False, 0), images, rounds),
         "memory_mib": round(throughput.peak_memory()),
-        "gradient_values": parameters(2, 10),
         "all_reduce_s": two["all_reduce_s"],
         "shared": {size: round(two[size] / one[size], 2) for size in ("128", "8")},
     }
     files.write_json(RATES, rates)
     print(json.dumps(rates, indent=1))
+
+
+def _step_rates(n: int, device: runtime.Runtime, images: Images, rounds: int) -> dict[str, float]:
+    """Images/s of bn's step at each batch size."""
+    rates = {}
+    for batch_size in (128, 8):
+        trainer = throughput.make_trainer("bn", batch_size, device, images, n)
+        step = partial(throughput.steps_of(trainer), 1)
+        rates[str(batch_size)] = round(_rate(step, batch_size, rounds), 1)
+    return rates
 
 
 def _rate(step: Callable[[], object], images: int, rounds: int) -> float:

@@ -4,7 +4,6 @@ One process with all cores and JOBS processes with their share of them take turn
 each, round after round; the figures are medians over the rounds. See `--help`.
 """
 
-import os
 import statistics
 import time
 from pathlib import Path
@@ -17,7 +16,8 @@ from rich.table import Table
 
 from benchmarks import throughput
 from benchmarks.workers import Steps, Worker
-from normlab import files, runtime
+from normlab import files, runtime, study
+from normlab.errors import run_command
 
 FIELDS = ("batch_size", "norm", "one_images_per_s", "jobs", "jobs_images_per_s", "gain")
 
@@ -41,7 +41,7 @@ def seconds(workers: list[Worker], steps: int) -> float:
 
 def measure(norm: str, batch_size: int, jobs: int, rounds: int) -> tuple[float, float]:
     """Median images/s of one process with all cores, and of `jobs` processes together."""
-    cores = os.cpu_count() or 1
+    cores = study.cores()
     workers = [
         Worker(training, norm, batch_size, threads, first=3)  # compiles, one after the other
         for threads in (cores, *[max(1, cores // jobs)] * jobs)
@@ -78,4 +78,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

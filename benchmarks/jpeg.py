@@ -26,6 +26,7 @@ from rich.table import Table
 
 from normlab import checkpoint, files, images, layout, params, pipeline, predict, runtime, split
 from normlab.checkpoint import Spec
+from normlab.errors import run_command
 from normlab.evaluation import Classifier
 from normlab.findings import estimate
 from normlab.images import Images
@@ -120,4 +121,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -27,6 +27,7 @@ from benchmarks.workers import Steps, Worker
 from normlab import files, params, runtime
 from normlab.augment import crop, draw
 from normlab.checkpoint import Spec
+from normlab.errors import run_command
 from normlab.images import Images
 from normlab.registry import NORMS
 from normlab.training import Job, Trainer
@@ -311,10 +312,11 @@ def main(
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     console.print(table)
-    console.print(f"peak memory of a training above torch's own: {peak_memory():.0f} MiB")
     if out:
         files.write_csv(out, rows, tuple(rows[0]))
+    if sys.platform == "linux":
+        console.print(f"peak memory of a training above torch's own: {peak_memory():.0f} MiB")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 from PIL import Image
 
 from benchmarks import cost, jpeg
+from normlab import distributed
 from normlab.checkpoint import Spec
+from normlab.norms import norm_class
 from normlab.resnet import ResNet
 
 
@@ -55,11 +58,20 @@ def test_gpus_help_until_the_longest_run_is_left() -> None:
 
 
 def test_sharing_a_batch_ends_where_the_sums_cost_more(rates: dict[str, Any]) -> None:
-    assert cost.sharing(2, 128, 1, rates) == 1
+    assert cost.sharing(128, 1, rates) == 1
     rates["all_reduce_s"] = {"sums": 0.0, "gradients": 0.0}
-    assert cost.sharing(2, 128, 16, rates) == pytest.approx(16)
+    slower = rates["depth"]["2"]["128"] / rates["eager"]["128"]  # one machine alone compiles
+    assert cost.sharing(128, 16, rates) == pytest.approx(16 / slower)
     rates["all_reduce_s"]["sums"] = 1.0
-    assert cost.sharing(2, 128, 16, rates) < 1
+    assert cost.sharing(128, 16, rates) < 1
+
+
+def test_a_bn_makes_as_many_all_reduces_as_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed.dist, "all_reduce", calls.append)
+    norm_class("bn")(4)(torch.randn(2, 4, 3, 3, requires_grad=True)).sum().backward()
+    assert len(calls) == cost.SUMS
 
 
 def test_a_second_loss_by_jpeg_is_about_as_large_as_the_first() -> None:

@@ -10,7 +10,7 @@ from conftest import ROOT
 
 from normlab import figures, files, params, report, results
 from normlab.evaluation import scores
-from normlab.results import Result, best, find, markdown, standard_error, write_tables
+from normlab.results import Result, best, differences, find, markdown, standard_error, write_tables
 from normlab.seeds import Seeds
 
 
@@ -51,7 +51,7 @@ def test_scores_are_scikit_learns() -> None:
 def test_best_is_by_validation_and_find_by_norm_and_batch_size() -> None:
     assert best(RESULTS).run == "bn"
     assert find(RESULTS, "bn", 8) is RESULTS[2]
-    assert find(RESULTS, "ln") is None
+    assert find(RESULTS, "bn", 16) is None
 
 
 def test_standard_error_is_binomial() -> None:
@@ -99,7 +99,7 @@ def test_a_norm_has_one_colour_and_another_batch_size_is_dashed() -> None:
 
 
 def test_sanity_gives_the_difference_of_the_curves() -> None:
-    _, difference = figures.differences(RESULTS[0], RESULTS[1], "val_error")
+    _, difference = differences(RESULTS[0], RESULTS[1], "val_error")
     assert difference == pytest.approx([-0.02] * 3)
 
 
@@ -158,4 +158,4 @@ def test_the_report_copes_with_few_runs(tmp_path: Path, chosen: list[Result]) ->
     report.write(tmp_path / "report.html", chosen, setup, [])
     page = (tmp_path / "report.html").read_text()
     assert "bn and torch_bn are not both among the runs" in page
-    assert "No norm was trained at two batch sizes" in page
+    assert "No norm was trained at batch size 128 and at a smaller one" in page

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from normlab.registry import NORMS
-from normlab.results import REFERENCE_BATCH, Result, best, find, standard_error
+from normlab.results import REFERENCE_BATCH, Result, best, differences, find, standard_error
 
 matplotlib.use("agg")
 
@@ -116,13 +116,6 @@ def sanity(results: list[Result]) -> Figure:
     right.set_ylabel("difference of errors")
     right.legend()
     return figure
-
-
-def differences(first: Result, second: Result, name: str) -> tuple[list[float], list[float]]:
-    """Epochs that both have, and the second's curve `name` minus the first's."""
-    one, other = (dict(zip(*r.curve(name), strict=True)) for r in (first, second))
-    epochs = [epoch for epoch in one if epoch in other]
-    return epochs, [other[epoch] - one[epoch] for epoch in epochs]
 
 
 def batch_size(results: list[Result]) -> Figure:

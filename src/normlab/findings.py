@@ -13,7 +13,14 @@ from statistics import mean
 import numpy as np
 
 from normlab.registry import NORMS
-from normlab.results import REFERENCE_BATCH, Result, find, norm_name, standard_error
+from normlab.results import (
+    REFERENCE_BATCH,
+    Result,
+    differences,
+    find,
+    norm_name,
+    standard_error,
+)
 
 DECIDED = 2.0  #: a difference of so many standard errors is taken for more than chance
 MARGIN = 0.01  #: what passes for little, or for the same: a point of accuracy
@@ -35,6 +42,11 @@ class Estimate:
     def points(self) -> str:
         """In percentage points: `+1.20 ± 0.35`."""
         return f"{100 * self.value:+.2f} ± {100 * self.error:.2f}".replace("-", "\N{MINUS SIGN}")
+
+    @property
+    def size(self) -> str:
+        """The same without its sign."""
+        return Estimate(abs(self.value), self.error).percent
 
     @property
     def percent(self) -> str:
@@ -96,7 +108,7 @@ class Sanity:
     largest_epoch: int
     largest_lr: float  #: the learning rate there, as a fraction of the highest
     late: float  #: mean difference over the last third of the epochs
-    late_error: float  #: what one such difference has by chance alone, of that many images
+    late_error: float  #: the standard error of one such difference, see `_of_two`
 
     @property
     def bound(self) -> float:
@@ -116,22 +128,28 @@ def sanity(results: Sequence[Result], val_count: int) -> Sanity | None:
 
     `val_count` is the number of validation images.
     """
-    ours = find(list(results), "bn", REFERENCE_BATCH)
-    theirs = find(list(results), "torch_bn", ours.batch_size) if ours else None
+    ours = find(results, "bn", REFERENCE_BATCH)
+    theirs = find(results, "torch_bn", ours.batch_size) if ours else None
     if ours is None or theirs is None:
         return None
-    curves = [dict(zip(*run.curve("val_error"), strict=True)) for run in (theirs, ours)]
-    epochs = [epoch for epoch in curves[0] if epoch in curves[1]]
-    gaps = {epoch: curves[1][epoch] - curves[0][epoch] for epoch in epochs}
-    worst = max(epochs, key=lambda epoch: abs(gaps[epoch]))
-    late = epochs[-max(1, len(epochs) // 3) :]
-    level = mean(curves[0][epoch] for epoch in late)
-    chance = math.sqrt(2) * standard_error(level, val_count)
-    rates = dict(zip(*ours.curve("lr"), strict=True))
+    gaps = dict(zip(*differences(theirs, ours, "val_error"), strict=True))
+    worst = max(gaps, key=lambda epoch: abs(gaps[epoch]))
+    late = list(gaps)[-max(1, len(gaps) // 3) :]
+    errors, rates = (dict(zip(*theirs.curve(name), strict=True)) for name in ("val_error", "lr"))
+    chance = _of_two(mean(errors[epoch] for epoch in late), val_count)
     return Sanity(
         ours, theirs, difference(theirs, ours), gaps[worst], int(worst),
         rates[worst] / max(rates.values()), mean(gaps[epoch] for epoch in late), chance,
     )  # fmt: skip
+
+
+def _of_two(error: float, count: int) -> float:
+    """The standard error of the difference of two errors around `error`, of `count` images each.
+
+    It is that of different images. Those of an epoch's validation are the same for both runs,
+    but which of them each gets right is not kept; as pairs the error would be smaller.
+    """
+    return math.sqrt(2) * standard_error(error, count)
 
 
 @dataclass(frozen=True)
@@ -148,6 +166,10 @@ class BatchEffect:
         return norm_name(self.norm)
 
     @property
+    def sizes(self) -> tuple[int, int]:
+        return self.large.batch_size, self.small.batch_size
+
+    @property
     def magnitude(self) -> float:
         return abs(self.change.value)
 
@@ -155,9 +177,9 @@ class BatchEffect:
 def calmer(effects: Sequence[BatchEffect]) -> Estimate | None:
     """By how much the second of two effects is smaller than the first, sign apart.
 
-    None where there are not two. All four runs saw the same images.
+    None where there are not two of the same batch sizes. All four runs saw the same images.
     """
-    if len(effects) != 2:
+    if len(effects) != 2 or effects[0].sizes != effects[1].sizes:
         return None
     changes = [_right(effect.small) - _right(effect.large) for effect in effects]
     one, other = (math.copysign(1, change.mean()) * change for change in changes)
@@ -165,13 +187,15 @@ def calmer(effects: Sequence[BatchEffect]) -> Estimate | None:
 
 
 def batch_effects(results: Sequence[Result]) -> list[BatchEffect]:
-    """For every norm trained at more than one batch size: its largest against its smallest."""
+    """For every norm trained at REFERENCE_BATCH and at smaller ones: that against the smallest."""
     found = []
     for norm in NORMS:
-        runs = sorted((r for r in results if r.norm == norm), key=lambda r: r.batch_size)
-        if runs and runs[0].batch_size < runs[-1].batch_size:
-            change = difference(runs[-1], runs[0])
-            found.append(BatchEffect(norm, runs[-1], runs[0], change))
+        large = find(results, norm, REFERENCE_BATCH)
+        small = min(
+            (r for r in results if r.norm == norm), key=lambda r: r.batch_size, default=None
+        )
+        if large and small and small.batch_size < large.batch_size:
+            found.append(BatchEffect(norm, large, small, difference(large, small)))
     return found
 
 
@@ -191,9 +215,12 @@ class Spread:
 
 
 def spreads(results: Sequence[Result]) -> list[Spread]:
+    """That of each run; none where there is a single quantile."""
     found = []
     for result in results:
         names = [name for name in result.quantiles[0] if name != "epoch"]
+        if len(names) < 2:
+            continue
         low, high = names[0], names[-1]
         first, last = (row[high] - row[low] for row in (result.quantiles[0], result.quantiles[-1]))
         found.append(Spread(result, first, last, f"{low[1:]} %", f"{high[1:]} %"))
@@ -223,36 +250,42 @@ def epochs_to(result: Result, error: float) -> int | None:
     return next((int(e) for e, v in zip(epochs, errors, strict=True) if v <= error), None)
 
 
-def _fraction(fast: int | None, slow: int | None) -> str:
-    """Whether `fast` is a fraction of `slow`, at most half of it; None: never."""
-    if fast is None or slow is None or fast >= slow:
-        return "differs"
-    return "agrees" if fast <= slow / 2 else "undecided"
+def _sooner(bn: Result, nn: Result) -> Claim:
+    """Whether `bn` reaches the lowest validation error of `nn` in a fraction of the epochs.
+
+    A fraction is half at most. By chance the error that is to be reached may be taken for lower
+    or higher than it is, and each verdict must hold for both.
+    """
+    target = min(nn.curve("val_error")[1])
+    chance = DECIDED * _of_two(target, nn.metrics["images"]["val"])
+    slow = epochs_to(nn, target) or 0
+    fast, surely, luckily = (epochs_to(bn, target + by) for by in (0.0, -chance, chance))
+    if surely and surely <= slow / 2:
+        verdict = "agrees"
+    elif not luckily or luckily > slow or (luckily == slow and surely != slow):
+        verdict = "differs"
+    else:
+        verdict = "undecided"
+    return Claim(
+        "Ioffe & Szegedy 2015",
+        "With batch normalization a network reaches the accuracy of one without in a fraction "
+        "of the steps.",
+        f"The lowest validation error without norm, {100 * target:.2f} %, is reached after epoch "
+        f"{slow}; with BN {f'after epoch {fast}' if fast else 'never'}.",
+        verdict,
+    )
 
 
 def claims(results: Sequence[Result]) -> list[Claim]:
     """The papers' claims that these runs can speak to, those runs being there."""
-    runs = list(results)
-    at = {norm: find(runs, norm, REFERENCE_BATCH) for norm in NORMS}
+    at = {norm: find(results, norm, REFERENCE_BATCH) for norm in NORMS}
     found = []
     bn, nn, gn, bin_ = at.get("bn"), at.get("nn"), at.get("gn"), at.get("bin")
-    if bn and nn:
-        target = min(nn.curve("val_error")[1])
-        fast, slow = epochs_to(bn, target), epochs_to(nn, target)
-        when = f"after epoch {fast}" if fast else "never"
-        found.append(
-            Claim(
-                "Ioffe & Szegedy 2015",
-                "With batch normalization a network reaches the accuracy of one without in a "
-                "fraction of the steps.",
-                f"The lowest validation error without norm, {100 * target:.2f} %, is reached after "
-                f"epoch {slow}; with BN {when}.",
-                _fraction(fast, slow),
-            )
-        )
-    effects = {effect.norm: effect for effect in batch_effects(runs)}
-    if {"bn", "gn"} <= set(effects):
-        b, g = effects["bn"], effects["gn"]
+    if bn and nn and not nn.metrics["diverged"]:
+        found.append(_sooner(bn, nn))
+    effects = {effect.norm: effect for effect in batch_effects(results)}
+    b, g = effects.get("bn"), effects.get("gn")
+    if b and g and b.sizes == g.sizes:
         loss = Estimate(-b.change.value, b.change.error)
         steady = Estimate(MARGIN - g.magnitude, g.change.error)
         found.append(

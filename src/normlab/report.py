@@ -7,11 +7,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from normlab import figures, files, findings
-from normlab.results import REFERENCE_BATCH, SCORES, SETS, Result, best, norm_name
+from normlab.results import REFERENCE_BATCH, SCORES, SETS, TITLES, Result, best, norm_name, top
 from normlab.seeds import Seeds
 
 TEMPLATE = "report.html.j2"
-TITLES = {"accuracy": "accuracy", "f1_micro": "micro-F1", "f1_macro": "macro-F1"}
 
 
 def write(path: Path, results: list[Result], setup: Mapping[str, Any], seeds: list[Seeds]) -> None:
@@ -44,7 +43,7 @@ def write(path: Path, results: list[Result], setup: Mapping[str, Any], seeds: li
         sets=SETS,
         scores=SCORES,
         titles=TITLES,
-        top={(s, x): max(round(r.metrics[s][x], 4) for r in results) for s in SETS for x in SCORES},
+        top=top(results),
         best=best(results),
         ranking=findings.ranking(results),
         sanity=findings.sanity(results, counts["val"]),

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from normlab.registry import NORMS
 
 SETS = ("train", "val", "test")
 SCORES = ("accuracy", "f1_micro", "f1_macro")
+TITLES = {"accuracy": "accuracy", "f1_micro": "micro-F1", "f1_macro": "macro-F1"}
 CURVES = ("train_error", "val_error", "train_loss", "val_loss")
 REFERENCE_BATCH = 128  #: the batch size at which norms are compared
 
@@ -79,12 +81,28 @@ def best(results: list[Result]) -> Result:
     return max(results, key=lambda result: result.metrics["val"]["accuracy"])
 
 
-def find(results: list[Result], norm: str, batch_size: int | None = None) -> Result | None:
-    """The first result of `norm`, at `batch_size` if one is given."""
+def top(results: Sequence[Result]) -> dict[tuple[str, str], float]:
+    """The best value, rounded to four digits, of each of SETS and SCORES."""
+    return {
+        (s, score): max(round(result.metrics[s][score], 4) for result in results)
+        for s in SETS
+        for score in SCORES
+    }
+
+
+def find(results: Sequence[Result], norm: str, batch_size: int) -> Result | None:
+    """The first result of `norm` at `batch_size`."""
     for result in results:
-        if result.norm == norm and batch_size in (None, result.batch_size):
+        if (result.norm, result.batch_size) == (norm, batch_size):
             return result
     return None
+
+
+def differences(first: Result, second: Result, name: str) -> tuple[list[float], list[float]]:
+    """Epochs that both have, and the second's curve `name` minus the first's."""
+    one, other = (dict(zip(*r.curve(name), strict=True)) for r in (first, second))
+    epochs = [epoch for epoch in one if epoch in other]
+    return epochs, [other[epoch] - one[epoch] for epoch in epochs]
 
 
 def standard_error(accuracy: float, count: int) -> float:
@@ -149,17 +167,16 @@ def summarize(results: list[Result]) -> list[dict[str, Any]]:
 
 def markdown(results: list[Result]) -> str:
     """The summary as a Markdown table in percent, the best value of a column in bold."""
-    columns = [(s, score) for s in SETS for score in SCORES]
-    top = {c: max(round(r.metrics[c[0]][c[1]], 4) for r in results) for c in columns}
-    titles = {"accuracy": "accuracy", "f1_micro": "micro-F1", "f1_macro": "macro-F1"}
-    head = ["run", "norm", "batch size", "best epoch"] + [f"{s} {titles[x]}" for s, x in columns]
+    best_values = top(results)
+    titles = [f"{s} {TITLES[score]}" for s, score in best_values]
+    head = ["run", "norm", "batch size", "best epoch", *titles]
     lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
     for result in results:
         epoch = f"{result.metrics['epoch']} of {result.metrics['epochs']}"
         cells = [result.run, result.name, str(result.batch_size), epoch]
-        for column in columns:
-            value = round(result.metrics[column[0]][column[1]], 4)
+        for (s, score), best_value in best_values.items():
+            value = round(result.metrics[s][score], 4)
             text = f"{100 * value:.2f}"
-            cells.append(f"**{text}**" if value == top[column] else text)
+            cells.append(f"**{text}**" if value == best_value else text)
         lines.append(cells)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

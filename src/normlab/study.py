@@ -39,7 +39,7 @@ def _run(jobs: int, root: Path) -> None:
     names = by_duration(root)
     if jobs < 1:
         raise NormlabError(f"jobs = {jobs}: must be at least 1")
-    threads = max(1, (os.cpu_count() or 1) // min(jobs, len(names)))
+    threads = max(1, cores() // min(jobs, len(names)))
     board = Board(names)
     preparation = Repro(["split"], root, board, "data")
     if not preparation.finish():
@@ -65,6 +65,13 @@ def _run(jobs: int, root: Path) -> None:
     last = Repro([], root, board, "plots")
     if not last.finish():
         raise NormlabError(f"plots failed: {last.reason}")
+
+
+def cores() -> int:
+    """Cores that this process may use: a batch system can allow fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def by_duration(root: Path) -> list[str]:
