@@ -33,6 +33,9 @@ STYLE: dict[Any, Any] = {
 }
 
 
+LINEAR_UP_TO = 20  #: largest feature that is drawn to a linear scale
+
+
 def colour(norm: str) -> str:
     names = list(NORMS)
     return PALETTE[names.index(norm) % len(PALETTE)] if norm in names else PALETTE[-1]
@@ -143,9 +146,12 @@ def quantiles(results: list[Result]) -> Figure:
     """Quantiles of the penultimate features on the validation images, one scale for all."""
     figure, axes = _multiples(results)
     names = [name for name in results[0].quantiles[0] if name != "epoch"]
+    values_of_all = [row[name] for r in results for row in r.quantiles for name in names]
+    largest = max((abs(value) for value in values_of_all if math.isfinite(value)), default=0.0)
     shades = np.linspace(0.35, 1, len(names)) if len(names) > 1 else [1.0]
     for axis, result in zip(axes, results, strict=False):
         epochs = [row["epoch"] for row in result.quantiles]
+        ends: dict[float, list[str]] = {}  # of lines that end at one place, one label
         for name, shade in zip(reversed(names), reversed(shades), strict=True):
             values = [row[name] for row in result.quantiles]
             axis.plot(
@@ -158,21 +164,23 @@ def quantiles(results: list[Result]) -> Figure:
             )
             finite = [value for value in values if math.isfinite(value)]
             if finite:
-                axis.annotate(
-                    f"{name[1:]} %",
-                    (epochs[-1], finite[-1]),
-                    xytext=(4, 0),
-                    textcoords="offset points",
-                    va="center",
-                    fontsize=8,
-                    annotation_clip=False,
-                )
+                ends.setdefault(finite[-1], []).insert(0, f"{name[1:]} %")
+        for value, labels in ends.items():
+            axis.annotate(
+                ", ".join(labels),
+                (epochs[-1], value),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+                annotation_clip=False,
+            )
         axis.set_title(_title(result))
         axis.set_xlabel("epoch")
         axis.set_ylabel("feature")
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        # Linear around zero, logarithmic above: without a norm features grow by magnitudes.
-        axis.set_yscale("symlog", linthresh=1)
+        if largest > LINEAR_UP_TO:
+            axis.set_yscale("symlog", linthresh=1)  # linear around zero, logarithmic above
         axis.label_outer()
     return figure
 
