@@ -148,10 +148,12 @@ def quantiles(results: list[Result]) -> Figure:
     names = [name for name in results[0].quantiles[0] if name != "epoch"]
     values_of_all = [row[name] for r in results for row in r.quantiles for name in names]
     largest = max((abs(value) for value in values_of_all if math.isfinite(value)), default=0.0)
+    logarithmic = largest > LINEAR_UP_TO
+    apart = 0.0 if logarithmic else 0.05 * largest  # what labels need
     shades = np.linspace(0.35, 1, len(names)) if len(names) > 1 else [1.0]
     for axis, result in zip(axes, results, strict=False):
         epochs = [row["epoch"] for row in result.quantiles]
-        ends: dict[float, list[str]] = {}  # of lines that end at one place, one label
+        ends: dict[float, list[str]] = {}  # of lines that end near each other, one label
         for name, shade in zip(reversed(names), reversed(shades), strict=True):
             values = [row[name] for row in result.quantiles]
             axis.plot(
@@ -164,7 +166,8 @@ def quantiles(results: list[Result]) -> Figure:
             )
             finite = [value for value in values if math.isfinite(value)]
             if finite:
-                ends.setdefault(finite[-1], []).insert(0, f"{name[1:]} %")
+                near = (end for end in ends if abs(end - finite[-1]) <= apart)
+                ends.setdefault(next(near, finite[-1]), []).insert(0, f"{name[1:]} %")
         for value, labels in ends.items():
             axis.annotate(
                 ", ".join(labels),
@@ -179,7 +182,7 @@ def quantiles(results: list[Result]) -> Figure:
         axis.set_xlabel("epoch")
         axis.set_ylabel("feature")
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        if largest > LINEAR_UP_TO:
+        if logarithmic:
             axis.set_yscale("symlog", linthresh=1)  # linear around zero, logarithmic above
         axis.label_outer()
     return figure
