@@ -114,7 +114,7 @@ class Study:
 
     @property
     def memory_bytes(self) -> float:
-        """Of a training's images: as they were read, as split, and padded for the crops."""
+        """Of a training's images while they are prepared: as read, as split, padded for crops."""
         pixels, padded = 3 * self.side**2, 3 * (self.side + 8) ** 2
         return 2 * self.data[0] * pixels + self.train_images * padded
 

@@ -252,8 +252,10 @@ from benchmarks import throughput as t
 peak = lambda: int(re.search(r"VmHWM:\s*(\d+)", open("/proc/self/status").read())[1]) / 1024
 before = peak()
 images = t.random_images(50_000)
-train, val = images[t.np.arange(40_000)], images[t.np.arange(40_000, 50_000)]
-trainer = t.make_trainer("bn", 128, t.runtime.make("float32", False, 0), train, val=val)
+device = t.runtime.make("float32", False, 0)
+train, val = t.np.arange(40_000), t.np.arange(40_000, 50_000)
+trainer = t.make_trainer("bn", 128, device, images[train], val=images[val])
+del images
 t.steps_of(trainer)(5)
 trainer.evaluate()
 print(peak() - before)

@@ -45,7 +45,9 @@ def main(run: str, norm: str, batch_size: int, groups: Annotated[int, typer.Opti
         distributed.group(device.device),
         Scratch(run, key) if distributed.rank() == 0 else nullcontext() as scratch,
     ):
-        training.run(job, data[parts.train], data[parts.val], device, scratch)
+        trainer = training.Trainer(job, data[parts.train], data[parts.val], device)
+        del data  # the trainer keeps a padded copy; this one would only take memory
+        training.run(trainer, scratch)
         if scratch:
             scratch.remove()
 

@@ -166,7 +166,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def train(task: Job, train: Images, val: Images) -> None:
     with Scratch("run", fingerprint({"job": repr(task)})) as scratch:
-        training.run(task, train, val, CPU, scratch)
+        training.run(Trainer(task, train, val, CPU), scratch)
         scratch.remove()
 
 

@@ -209,15 +209,15 @@ def _mix(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def run(job: Job, train: Images, val: Images, device: Runtime, scratch: Scratch | None) -> None:
-    """Train `job` to its end, from where `scratch` stands, and write its outputs.
+def run(trainer: Trainer, scratch: Scratch | None) -> None:
+    """Train to the end of the trainer's job, from where `scratch` stands, and write its outputs.
 
     Of several processes that share the training the first has `scratch`, and writes.
 
     Raises `NormlabError` when the loss is no longer finite, unless `on_divergence` is `record`.
     """
+    job, device = trainer.job, trainer.runtime
     name, out = job.spec.run, run_files(job.spec.run)
-    trainer = Trainer(job, train, val, device)
     log: list[Row] = []
     environment: list[dict[str, Any]] = []
     if state := distributed.from_first(scratch.load() if scratch else None):
