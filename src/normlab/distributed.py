@@ -106,7 +106,7 @@ def launch(devices: int, command: list[str]) -> None:
         raise NormlabError(
             f"train.devices = {devices}: this machine has {torch.cuda.device_count()} GPUs"
         )
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // local)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // local)))
     logging.getLogger("torch").setLevel(logging.CRITICAL)  # its reports of failures are pages long
     standalone = ["--standalone"] if nodes == 1 else []
     try:

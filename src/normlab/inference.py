@@ -24,5 +24,7 @@ def over_images(
     for start in range(0, len(pixels), BATCH_SIZE):
         batch = pixels[start : start + BATCH_SIZE].to(mean.device).permute(0, 3, 1, 2)
         with runtime.autocast():
-            outputs.append(function(normalize(batch, mean, std)).float())
+            output = function(normalize(batch, mean, std))
+        # A copy: of CUDA graphs the next batch's output overwrites this one's memory.
+        outputs.append(output.to(torch.float32, copy=True))
     return torch.cat(outputs)

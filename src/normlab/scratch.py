@@ -108,6 +108,7 @@ class Scratch:
     def remove(self) -> None:
         """Remove the folder: the training is finished and its outputs are written."""
         (self.path / "state").unlink(missing_ok=True)  # first: what is left is then no state
-        shutil.rmtree(self.path)
+        # A network file system keeps the locked file, as a hidden one, until it is closed.
+        shutil.rmtree(self.path, ignore_errors=True)
         with suppress(OSError):  # other trainings may use it
             self.path.parent.rmdir()
