@@ -213,10 +213,10 @@ def text(rates: dict[str, Any]) -> str:
         rates=rates,
         assumed=ASSUMED,
         studies=STUDIES,
-        cpu_hours=lambda study: cpu_hours(study, rates),
+        cpu_hours=partial(cpu_hours, rates=rates),
         gpu_hours=gpu_hours,
         sums=SUMS,
-        sharing=lambda batch_size, devices: sharing(batch_size, devices, rates),
+        sharing=partial(sharing, rates=rates),
     )
 
 

@@ -10,7 +10,11 @@ from normlab.results import Result
 
 
 def run(
-    norm: str, batch_size: int, right: list[bool], errors: tuple[float, ...] = (0.5, 0.4, 0.3)
+    norm: str,
+    batch_size: int,
+    right: list[bool],
+    errors: tuple[float, ...] = (0.5, 0.4, 0.3),
+    val: int = 10_000,
 ) -> Result:
     """A run that classifies the test images whose place in `right` is true."""
     accuracy = sum(right) / len(right)
@@ -24,7 +28,7 @@ def run(
     predictions = [{"actual": "cat", "predicted": "cat" if hit else "dog"} for hit in right]
     metrics = {
         "norm": norm, "batch_size": batch_size, "epoch": 3, "epochs": 3, "diverged": False,
-        "train": values, "val": values, "test": values, "images": {"val": 10_000},
+        "train": values, "val": values, "test": values, "images": {"val": val},
     }  # fmt: skip
     return Result(f"{norm}-{batch_size}", metrics, log, quantiles, predictions)
 
@@ -82,19 +86,19 @@ def test_ranking_is_from_best_to_worst() -> None:
 def test_sanity_names_the_largest_gap_and_judges_by_the_end() -> None:
     theirs = run("torch_bn", 128, share(800), (0.6, 0.4, 0.3))
     ours = run("bn", 128, share(805), (0.8, 0.4, 0.301))
-    found = findings.sanity([theirs, ours], 10_000)
+    found = findings.sanity([theirs, ours])
     assert found
     assert (found.largest, found.largest_epoch) == (pytest.approx(0.2), 1)
     assert found.late == pytest.approx(0.001)
     assert found.late_error == pytest.approx(math.sqrt(2 * 0.3 * 0.7 / 10_000))
     assert found.largest_lr == 1
-    assert findings.sanity([ours], 10_000) is None
+    assert findings.sanity([ours]) is None
 
 
 def test_sanity_needs_enough_images_to_say_the_same() -> None:
     def verdict(right: list[bool], *errors: float, total: int = 10_000) -> str:
-        theirs = run("torch_bn", 128, share(8 * total // 10, total), (0.6, 0.4, 0.3))
-        found = findings.sanity([theirs, run("bn", 128, right, errors)], total)
+        theirs = run("torch_bn", 128, share(8 * total // 10, total), (0.6, 0.4, 0.3), total)
+        found = findings.sanity([theirs, run("bn", 128, right, errors, total)])
         assert found
         return found.verdict
 

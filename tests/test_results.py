@@ -52,6 +52,7 @@ def test_best_is_by_validation_and_find_by_norm_and_batch_size() -> None:
     assert best(RESULTS).run == "bn"
     assert find(RESULTS, "bn", 8) is RESULTS[2]
     assert find(RESULTS, "bn", 16) is None
+    assert find(RESULTS, "ln", 128) is None
 
 
 def test_standard_error_is_binomial() -> None:

@@ -31,8 +31,6 @@ STYLE: dict[Any, Any] = {
     "figure.constrained_layout.use": True,
     "svg.hashsalt": "normlab",  # without it, ids in an SVG file are random
 }
-
-
 LINEAR_UP_TO = 20  #: largest feature that is drawn to a linear scale
 
 
@@ -97,7 +95,7 @@ def runs(results: list[Result]) -> Figure:
 def sanity(results: list[Result]) -> Figure:
     """Our batch normalization beside PyTorch's: curves, and their difference."""
     ours = find(results, "bn", REFERENCE_BATCH)
-    theirs = find(results, "torch_bn", ours.batch_size) if ours else None
+    theirs = find(results, "torch_bn", REFERENCE_BATCH)
     if ours is None or theirs is None:
         return _note("Compares runs bn and torch_bn at one batch size: not among the runs.")
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))

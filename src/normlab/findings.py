@@ -13,14 +13,7 @@ from statistics import mean
 import numpy as np
 
 from normlab.registry import NORMS
-from normlab.results import (
-    REFERENCE_BATCH,
-    Result,
-    differences,
-    find,
-    norm_name,
-    standard_error,
-)
+from normlab.results import REFERENCE_BATCH, Result, differences, find, norm_name, standard_error
 
 DECIDED = 2.0  #: a difference of so many standard errors is taken for more than chance
 MARGIN = 0.01  #: what passes for little, or for the same: a point of accuracy
@@ -123,33 +116,31 @@ class Sanity:
         return "same" if self.bound <= MARGIN else "undecided"
 
 
-def sanity(results: Sequence[Result], val_count: int) -> Sanity | None:
-    """Compare bn and torch_bn at one batch size; None where there are not both.
-
-    `val_count` is the number of validation images.
-    """
+def sanity(results: Sequence[Result]) -> Sanity | None:
+    """Compare bn and torch_bn at REFERENCE_BATCH; None where there are not both."""
     ours = find(results, "bn", REFERENCE_BATCH)
-    theirs = find(results, "torch_bn", ours.batch_size) if ours else None
+    theirs = find(results, "torch_bn", REFERENCE_BATCH)
     if ours is None or theirs is None:
         return None
     gaps = dict(zip(*differences(theirs, ours, "val_error"), strict=True))
     worst = max(gaps, key=lambda epoch: abs(gaps[epoch]))
     late = list(gaps)[-max(1, len(gaps) // 3) :]
     errors, rates = (dict(zip(*theirs.curve(name), strict=True)) for name in ("val_error", "lr"))
-    chance = _of_two(mean(errors[epoch] for epoch in late), val_count)
+    chance = _of_two(mean(errors[epoch] for epoch in late), theirs)
     return Sanity(
         ours, theirs, difference(theirs, ours), gaps[worst], int(worst),
         rates[worst] / max(rates.values()), mean(gaps[epoch] for epoch in late), chance,
     )  # fmt: skip
 
 
-def _of_two(error: float, count: int) -> float:
-    """The standard error of the difference of two errors around `error`, of `count` images each.
+def _of_two(error: float, result: Result) -> float:
+    """The standard error of the difference of two validation errors around `error`.
 
-    It is that of different images. Those of an epoch's validation are the same for both runs,
-    but which of them each gets right is not kept; as pairs the error would be smaller.
+    It is that of different images, as many as `result` has. Those of an epoch's validation are
+    the same for both runs, but which of them each gets right is not kept; as pairs the error
+    would be smaller.
     """
-    return math.sqrt(2) * standard_error(error, count)
+    return math.sqrt(2) * standard_error(error, result.metrics["images"]["val"])
 
 
 @dataclass(frozen=True)
@@ -256,9 +247,10 @@ def _sooner(bn: Result, nn: Result) -> Claim:
     A fraction is half at most. By chance the error that is to be reached may be taken for lower
     or higher than it is, and each verdict must hold for both.
     """
-    target = min(nn.curve("val_error")[1])
-    chance = DECIDED * _of_two(target, nn.metrics["images"]["val"])
-    slow = epochs_to(nn, target) or 0
+    epochs, errors = nn.curve("val_error")
+    target = min(errors)
+    slow = int(epochs[errors.index(target)])
+    chance = DECIDED * _of_two(target, nn)
     fast, surely, luckily = (epochs_to(bn, target + by) for by in (0.0, -chance, chance))
     if surely and surely <= slow / 2:
         verdict = "agrees"

@@ -46,7 +46,7 @@ def write(path: Path, results: list[Result], setup: Mapping[str, Any], seeds: li
         top=top(results),
         best=best(results),
         ranking=findings.ranking(results),
-        sanity=findings.sanity(results, counts["val"]),
+        sanity=findings.sanity(results),
         effects=effects,
         calmer=findings.calmer(effects),
         spreads=findings.spreads(results),
