@@ -1,6 +1,5 @@
 """The residual network for CIFAR-10 of He et al. 2016 (arXiv:1512.03385, section 4.2)."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -92,9 +91,6 @@ def conv3x3(inputs: int, outputs: int, stride: int, norm: str) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=norm == "nn")
 
 
-@torch.no_grad()
-def project(model: nn.Module) -> None:
-    """Put parameters that a norm constrains back where they belong; after every step."""
-    for module in model.modules():
-        if hasattr(module, "project"):
-            module.project()  # type: ignore[operator]
+def constrained(model: nn.Module) -> list[nn.Module]:
+    """The norms that put parameters back where they belong after every step, by `project()`."""
+    return [module for module in model.modules() if hasattr(module, "project")]

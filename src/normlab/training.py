@@ -24,7 +24,7 @@ from normlab.layout import RunFiles, run_files
 from normlab.norms import norm_class
 from normlab.optim import base_lr, make_optimizer, schedule, set_lr
 from normlab.params import Train
-from normlab.resnet import project
+from normlab.resnet import constrained
 from normlab.runtime import Runtime
 from normlab.scratch import Scratch
 
@@ -79,6 +79,7 @@ class Trainer:
         self.model = runtime.channels_last(model or job.spec.build(), run)
         if distributed.world_size() > 1:
             self.model = synchronized(self.model)
+        self.constrained = constrained(self.model)
         self.optimizer = make_optimizer(self.model, job.train)
 
         self.mean = torch.tensor(job.spec.mean, device=run.device)
@@ -99,7 +100,11 @@ class Trainer:
         self.first_bad_step: int | None = (
             None  #: of the newest epoch: where the loss left finiteness
         )
-        self._forward = run.compile(parallel, self.batch_size)
+
+        def forward(pixels: Tensor) -> Tensor:
+            return parallel(augment.normalize(pixels, self.mean, self.std))
+
+        self._forward = run.compile(forward, self.batch_size)
         self._evaluate = run.compile(self.model, BATCH_SIZE)
 
     def epoch(self, epoch: int, bar: progress.EpochProgress | None = None) -> Row:
@@ -156,7 +161,7 @@ class Trainer:
         Returns the part's share of the mean loss over all `batch_size` images, and its logits.
         """
         with self.runtime.autocast():
-            logits = self._forward(augment.normalize(pixels, self.mean, self.std))
+            logits = self._forward(pixels)
         smoothing = self.job.train.label_smoothing
         loss = (
             F.cross_entropy(logits.float(), labels, reduction="sum", label_smoothing=smoothing)
@@ -166,7 +171,8 @@ class Trainer:
         # Processes average their gradients; the batch's is the sum of its parts'.
         (loss * distributed.world_size()).backward()
         self.optimizer.step()
-        project(self.model)
+        for norm in self.constrained:
+            norm.project()  # type: ignore[operator]
         return loss.detach(), logits.detach()
 
     def evaluate(self) -> tuple[float, float]:
