@@ -16,7 +16,7 @@ from rich.table import Table
 
 from benchmarks import throughput
 from benchmarks.workers import Steps, Worker
-from normlab import files, runtime, study
+from normlab import files, study
 from normlab.errors import run_command
 
 FIELDS = ("batch_size", "norm", "one_images_per_s", "jobs", "jobs_images_per_s", "gain")
@@ -24,9 +24,7 @@ FIELDS = ("batch_size", "norm", "one_images_per_s", "jobs", "jobs_images_per_s",
 
 def training(norm: str, batch_size: int, threads: int) -> Steps:
     torch.set_num_threads(threads)
-    device = runtime.make("float32", True, 0)
-    images = throughput.random_images(throughput.IMAGES)
-    return throughput.steps_of(throughput.make_trainer(norm, batch_size, device, images))
+    return throughput.training(norm, batch_size)
 
 
 def seconds(workers: list[Worker], steps: int) -> float:

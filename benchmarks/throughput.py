@@ -1,9 +1,10 @@
 """Training throughput of every norm: against PyTorch's layers, no norm, and a plain loop.
 
 All models take turns, a few steps each, round after round, so that what else the machine does
-falls on all alike; the figures are medians over the rounds. `limit` is the rate at which the
-machine runs the model's convolutions alone, forward and backward. The plain loops have processes
-of their own, since `runtime.keep_memory` would speed them up as well. See `--help`.
+falls on all alike; the figures are medians over the rounds. Each has a process of its own, as a
+training has: in one, they would share what `runtime.keep_memory` keeps, and the compiler's cache.
+`limit` is the rate at which the machine runs the model's convolutions alone, forward and backward.
+See `--help`.
 """
 
 import json
@@ -92,14 +93,34 @@ def batches(trainer: Trainer) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def steps_of(trainer: Trainer) -> Steps:
+    """Steps of `trainer`; returns the share of their time that is outside the step itself.
+
+    That is drawing, cropping, flipping and fetching labels.
+    """
     source = batches(trainer)
 
-    def steps(count: int) -> None:
+    def steps(count: int) -> float:
+        inside = outside = 0.0
         for _ in range(count):
+            begin = time.perf_counter()
             pixels, labels = next(source)
+            middle = time.perf_counter()
             trainer.step(pixels, labels, trainer.batch_size)
+            inside += time.perf_counter() - middle
+            outside += middle - begin
+        if trainer.runtime.device.type == "cuda":
+            torch.cuda.synchronize()
+        return outside / (inside + outside) if count else 0.0
 
     return steps
+
+
+def training(
+    norm: str, batch_size: int, precision: str = "float32", compiled: bool = True
+) -> Steps:
+    """What a training of `norm` does, on random images."""
+    device = runtime.make(precision, compiled, 0)
+    return steps_of(make_trainer(norm, batch_size, device, random_images(IMAGES)))
 
 
 def plain_loop(norm: str, batch_size: int) -> Steps:
@@ -127,10 +148,12 @@ def plain_loop(norm: str, batch_size: int) -> Steps:
             image = Image.fromarray(images.pixels[index])
             return transform(image), int(images.labels[index])
 
-    model = ResNet(2, 10, "nn")
-    if norm != "nn":
-        model = ResNet(2, 10, "bn")
-        replace_norms(model, plain_layer(norm))
+    model = ResNet(2, 10, "bn")
+    replace_norms(model, plain_layer(norm))
+    if norm == "nn":
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                module.bias = nn.Parameter(torch.zeros(module.out_channels))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
 
     def forever() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -177,13 +200,16 @@ def plain_layer(norm: str) -> Callable[[int], nn.Module]:
         var = ((x - mean) ** 2).mean(dims, keepdim=True)
         return (x - mean) / torch.sqrt(var + 1e-5)
 
+    if norm == "nn":
+        return lambda channels: nn.Identity()
     return nn.BatchNorm2d if norm == "torch_bn" else Plain
 
 
-def convolutions_alone(batch_size: int, device: runtime.Runtime) -> Steps:
+def convolutions_alone(batch_size: int, precision: str) -> Steps:
     """The model's convolutions, forward and backward, each on an input of its shape."""
     from normlab.resnet import ResNet
 
+    device = runtime.make(precision, False, 0)
     model = runtime.channels_last(ResNet(2, 10, "nn"), device)
     calls = []
     dtype = torch.bfloat16 if device.bfloat16 else torch.float32
@@ -209,36 +235,28 @@ def convolutions_alone(batch_size: int, device: runtime.Runtime) -> Steps:
                     y, x, weight, None, stride, (1, 1), (1, 1), False, (0, 0), 1,
                     (needs_input, True, False),
                 )  # fmt: skip
+        if device.device.type == "cuda":
+            torch.cuda.synchronize()
 
     return steps
 
 
-def measure(loops: dict[str, Steps], batch_size: int, rounds: int, device: torch.device) -> dict:
-    """Median images/s of each loop, taking turns."""
-    count = max(2, 256 // batch_size)
-    rates: dict[str, list[float]] = {name: [] for name in loops}
+def measure(
+    workers: dict[str, Worker], batch_size: int, rounds: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Median images/s of each worker, taking turns, and the median of what its steps return."""
+    count = max(2, 512 // batch_size)
+    rates: dict[str, list[float]] = {name: [] for name in workers}
+    returned: dict[str, list[float]] = {name: [] for name in workers}
     for _ in range(rounds):
-        for name, steps in loops.items():
+        for name, steps in workers.items():
             begin = time.perf_counter()
-            steps(count)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
+            returned[name].append(steps(count) or 0.0)
             rates[name].append(count * batch_size / (time.perf_counter() - begin))
-    return {name: statistics.median(values) for name, values in rates.items()}
-
-
-def outside_share(trainer: Trainer, rounds: int) -> float:
-    """Share of an epoch that is not the step: drawing, cropping, flipping, fetching labels."""
-    source = batches(trainer)
-    inside = outside = 0.0
-    for _ in range(rounds * max(2, 256 // trainer.batch_size)):
-        begin = time.perf_counter()
-        pixels, labels = next(source)
-        middle = time.perf_counter()
-        trainer.step(pixels, labels, trainer.batch_size)
-        inside += time.perf_counter() - middle
-        outside += middle - begin
-    return outside / (inside + outside)
+    return (
+        {name: statistics.median(values) for name, values in rates.items()},
+        {name: statistics.median(values) for name, values in returned.items()},
+    )
 
 
 def peak_memory() -> float:
@@ -273,26 +291,22 @@ def main(
     out: Annotated[Path | None, typer.Option(help="CSV file to write")] = None,
 ) -> None:
     device = runtime.make(precision, compiled, 0)
-    images = random_images(IMAGES)
-    torch._dynamo.config.recompile_limit = 100  # many models share the code of one
     chosen = norms.split(",")
     console = Console(width=150)
     rows = []
     for batch_size in map(int, batch_sizes.split(",")):
-        names = [*chosen, *(f"torch:{n}" for n in chosen if n in TORCH_LAYERS), "nn"]
-        trainers = {name: make_trainer(name, batch_size, device, images) for name in names}
-        loops = {name: steps_of(trainer) for name, trainer in trainers.items()}
-        plain = {name: Worker(plain_loop, name, batch_size) for name in [*chosen, "nn"]}
-        loops |= {f"plain:{name}": worker for name, worker in plain.items()}
-        loops["limit"] = convolutions_alone(batch_size, device)
+        workers: dict[str, Worker] = {}
         first_seconds = {}
-        for name, steps in loops.items():  # compiles, and warms up
+        for name in [*chosen, *(f"torch:{n}" for n in chosen if n in TORCH_LAYERS), "nn"]:
+            workers[name] = Worker(training, name, batch_size, precision, compiled)
             begin = time.perf_counter()
-            steps(1)
+            workers[name](1)  # compiles
             first_seconds[name] = time.perf_counter() - begin
-            steps(1)
-        rates = measure(loops, batch_size, rounds, device.device)
-        for worker in plain.values():
+        for name in [*chosen, "nn"]:
+            workers[f"plain:{name}"] = Worker(plain_loop, name, batch_size, first=1)
+        workers["limit"] = Worker(convolutions_alone, batch_size, precision, first=1)
+        rates, outside = measure(workers, batch_size, rounds)
+        for worker in workers.values():
             worker.end()
         for name in [*chosen, "nn"]:
             theirs = rates.get(f"torch:{name}")
@@ -305,7 +319,7 @@ def main(
                     "step_vs_no_norm": round(rates["nn"] / rates[name], 2),
                     "vs_plain_loop": round(rates[name] / rates[f"plain:{name}"], 2),
                     "share_of_limit": round(rates[name] / rates["limit"], 2),
-                    "outside_step": round(outside_share(trainers[name], rounds), 3),
+                    "outside_step": round(outside[name], 3),
                     "first_step_s": round(first_seconds[name], 1),
                 }
             )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-Steps = Callable[[int], None]  #: does so many steps
+Steps = Callable[[int], Any]  #: does so many steps
 
 
 class Worker:
@@ -24,12 +24,13 @@ class Worker:
     def start(self, count: int) -> None:
         self._orders.send(count)
 
-    def wait(self) -> None:
-        self._orders.recv()
+    def wait(self) -> Any:
+        """What the steps return."""
+        return self._orders.recv()
 
-    def __call__(self, count: int) -> None:
+    def __call__(self, count: int) -> Any:
         self.start(count)
-        self.wait()
+        return self.wait()
 
     def end(self) -> None:
         self._orders.send(None)
@@ -39,5 +40,4 @@ class Worker:
 def _serve(orders: Connection, make: Callable[..., Steps], arguments: tuple[Any, ...]) -> None:
     steps = make(*arguments)
     while (count := orders.recv()) is not None:
-        steps(count)
-        orders.send(count)
+        orders.send(steps(count))

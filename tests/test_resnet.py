@@ -47,13 +47,18 @@ def test_shortcut_is_the_identity_with_zeros_for_new_channels() -> None:
     assert Block(16, 16, 1, "bn", 8).shortcut(x) is x
 
 
-def test_without_norm_there_is_none_and_convolutions_have_a_bias() -> None:
+def test_without_norm_convolutions_have_a_bias_and_nothing_else() -> None:
     model = ResNet(2, 10, "nn")
-    assert not any("Norm" in type(m).__name__ and m.state_dict() for m in model.modules())
-    assert all(m.bias is not None for m in model.modules() if isinstance(m, nn.Conv2d))
+    weights = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    biases = [p for name, p in model.named_parameters() if name.endswith("bias")]
+    assert len(list(model.parameters())) == len(weights) + len(biases)
+    assert sorted(map(len, biases)) == sorted(map(len, weights))
+    x = torch.randn(2, 3, 32, 32)
+    nn.init.normal_(model.norm.bias)
+    with_bias = torch.nn.functional.conv2d(x, model.conv.weight, model.norm.bias, padding=1)
+    torch.testing.assert_close(model.norm(model.conv(x)), with_bias)
     # Each block starts as the identity: the features are those of the first convolution.
-    x = torch.rand(2, 3, 32, 32)
-    first = torch.relu(model.conv(x))[:, :, ::4, ::4].mean((2, 3))
+    first = torch.relu(model.norm(model.conv(x)))[:, :, ::4, ::4].mean((2, 3))
     torch.testing.assert_close(model.features(x)[:, :16], first)
 
 

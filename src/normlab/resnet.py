@@ -25,7 +25,7 @@ class ResNet(nn.Module):
         if n < 1 or num_classes < 1:
             raise ValueError(f"n = {n}, num_classes = {num_classes}: must be at least 1")
         super().__init__()
-        self.conv = conv3x3(3, WIDTHS[0], 1, norm)
+        self.conv = conv3x3(3, WIDTHS[0], 1)
         self.norm = make_norm(norm, WIDTHS[0], groups)
         blocks: list[nn.Module] = []
         channels = WIDTHS[0]
@@ -48,10 +48,8 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
         for block in self.blocks:
-            if isinstance(block, Block) and isinstance(block.norm2, nn.Identity):
+            if isinstance(block, Block) and not getattr(block.norm2, "normalizes", True):
                 nn.init.zeros_(block.conv2.weight)
 
     def features(self, x: Tensor) -> Tensor:
@@ -70,9 +68,9 @@ class Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, norm: str, groups: int) -> None:
         super().__init__()
         self.stride, self.new_channels = stride, outputs - inputs
-        self.conv1 = conv3x3(inputs, outputs, stride, norm)
+        self.conv1 = conv3x3(inputs, outputs, stride)
         self.norm1 = make_norm(norm, outputs, groups)
-        self.conv2 = conv3x3(outputs, outputs, 1, norm)
+        self.conv2 = conv3x3(outputs, outputs, 1)
         self.norm2 = make_norm(norm, outputs, groups)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,9 +84,9 @@ class Block(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
 
 
-def conv3x3(inputs: int, outputs: int, stride: int, norm: str) -> nn.Conv2d:
-    """A 3x3 convolution; it has a bias only where no norm follows, whose shift would cancel it."""
-    return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=norm == "nn")
+def conv3x3(inputs: int, outputs: int, stride: int) -> nn.Conv2d:
+    """A 3x3 convolution, without a bias: every norm has a shift of its own."""
+    return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
 
 
 def constrained(model: nn.Module) -> list[nn.Module]:
