@@ -5,6 +5,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+import torch
+
 Steps = Callable[[int], Any]  #: does so many steps
 
 
@@ -40,4 +42,7 @@ class Worker:
 def _serve(orders: Connection, make: Callable[..., Steps], arguments: tuple[Any, ...]) -> None:
     steps = make(*arguments)
     while (count := orders.recv()) is not None:
-        orders.send(steps(count))
+        result = steps(count)
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()  # the steps are done, not only asked for
+        orders.send(result)

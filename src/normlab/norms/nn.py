@@ -1,5 +1,7 @@
 """No normalization: the bias alone, that a convolution with a norm behind it does not need."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +15,8 @@ class NoNorm2d(nn.Module):
     gradient, with the ReLU behind it; oneDNN's own takes up to 8 % of a step (AVX2).
     """
 
-    normalizes = False
+    #: without it, `ResNet.reset_parameters` has every block start as the identity
+    normalizes: ClassVar[bool] = False
 
     def __init__(self, num_channels: int) -> None:
         super().__init__()
