@@ -54,8 +54,9 @@ class Runtime:
             # 16 channels of bfloat16 are half a vector of AVX-512, loaded and stored by mask. In
             # place, each load seems to overlap the store before it and waits: up to 8 % of a step.
             options = {"inplace_buffers": False}
+        torch._dynamo.config.trace_autograd_ops = True  # `backward()` is compiled, too
         fast = torch.compile(function, dynamic=False, mode=mode, options=options)
-        return lambda batch: fast(batch) if len(batch) == batch_size else function(batch)
+        return lambda batch, *rest: (fast if len(batch) == batch_size else function)(batch, *rest)
 
 
 def make(precision: str, compile_: str | bool, flops: float, devices: int = 1) -> Runtime:
