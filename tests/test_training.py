@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import ROOT, Training, Workspace
 
 from normlab import params, training
@@ -23,6 +24,7 @@ from normlab.errors import NormlabError
 from normlab.images import Images
 from normlab.images import write as write_images
 from normlab.layout import TRAIN_IMAGES, run_files
+from normlab.loss import cross_entropy
 from normlab.optim import base_lr, make_optimizer, schedule
 from normlab.runtime import Runtime
 from normlab.scratch import Scratch, fingerprint
@@ -139,12 +141,31 @@ def test_all_images_are_seen_once_an_epoch_also_in_a_smaller_last_batch(images: 
 
 
 def test_compiled_and_plain_training_agree(images: Make) -> None:
+    from torch._dynamo.utils import counters  # takes as long to import as torch
+
     rows = []
     for compiles in (False, True):
         runtime = Runtime(torch.device("cpu"), compiles=compiles)
+        counters.clear()
         rows.append(Trainer(job("gn", lr=0.01), images(40), images(8), runtime).epoch(1))
     assert rows[0]["train_loss"] == pytest.approx(rows[1]["train_loss"], rel=1e-4)
     assert rows[0]["val_loss"] == pytest.approx(rows[1]["val_loss"], rel=1e-3)
+    # Forward and backward are one graph; where the compiler gives up, it makes two and is silent.
+    assert counters["stats"]["unique_graphs"] == 1
+    assert not counters["graph_break"]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_gradient_of_the_loss_is_that_of_autograd(smoothing: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(8, 10, generator=generator, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(10, (8,), generator=generator)
+    expected = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    expected.backward()
+    loss, gradient = cross_entropy(logits.detach(), labels, smoothing, scale=1 / 8)
+    assert loss / 8 == pytest.approx(expected.item())
+    torch.testing.assert_close(gradient, logits.grad)
+    torch.library.opcheck(cross_entropy, (logits.detach(), labels, smoothing, 1 / 8))
 
 
 def test_best_epoch_and_patience_read_validation_alone() -> None:

@@ -37,8 +37,8 @@ class Runtime:
     def to_device(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, non_blocking=True)
 
-    def compile(self, function: Callable[..., Any], batch_size: int) -> Callable[[Tensor], Any]:
-        """`function` of a batch `[N, ...]`, compiled for batches of `batch_size` if that is wished.
+    def compile(self, function: Callable[..., Any], batch_size: int) -> Callable[..., Any]:
+        """`function` of a batch `[N, ...]` and more, compiled for `batch_size` if that is wished.
 
         A last, smaller batch is computed without compiling: a second compilation for one step
         an epoch would not pay.
@@ -54,7 +54,7 @@ class Runtime:
             # 16 channels of bfloat16 are half a vector of AVX-512, loaded and stored by mask. In
             # place, each load seems to overlap the store before it and waits: up to 8 % of a step.
             options = {"inplace_buffers": False}
-        torch._dynamo.config.trace_autograd_ops = True  # `backward()` is compiled, too
+        torch._dynamo.config.trace_autograd_ops = True  # a `backward()` in it is compiled, too
         fast = torch.compile(function, dynamic=False, mode=mode, options=options)
         return lambda batch, *rest: (fast if len(batch) == batch_size else function)(batch, *rest)
 
