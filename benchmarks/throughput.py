@@ -1,12 +1,14 @@
 """Training throughput of every norm: against PyTorch's layers, no norm, and a plain loop.
 
-All models take turns, a few steps each, round after round, so that what else the machine does
-falls on all alike; the figures are medians over the rounds. Each has a process of its own, as a
+All models take turns, a few steps each, round after round, a norm right beside PyTorch's layer, so
+that what else the machine does falls on all alike; rates and ratios are medians over the rounds, a
+ratio of those of each round. Each has a process of its own, as a
 training has: in one, they would share what `runtime.keep_memory` keeps, and the compiler's cache.
 `limit` is the rate at which the machine runs the model's convolutions alone, forward and backward.
 See `--help`.
 """
 
+import itertools
 import json
 import statistics
 import subprocess
@@ -239,17 +241,24 @@ def convolutions_alone(batch_size: int, precision: str) -> Steps:
 
 def measure(
     workers: dict[str, Worker], batch_size: int, rounds: int
-) -> tuple[dict[str, float], dict[str, list[Any]]]:
-    """Median images/s of each worker, taking turns, and what its steps returned every round."""
+) -> tuple[dict[str, list[float]], dict[str, list[Any]]]:
+    """Images/s of each worker in every round, taking turns, and what its steps returned.
+
+    Every second round goes backward: of two neighbours neither is always the first.
+    """
     count = max(2, 512 // batch_size)
     rates: dict[str, list[float]] = {name: [] for name in workers}
     returned: dict[str, list[Any]] = {name: [] for name in workers}
-    for _ in range(rounds):
-        for name, steps in workers.items():
+    for number in range(rounds):
+        for name in list(workers)[:: -1 if number % 2 else 1]:
             begin = time.perf_counter()
-            returned[name].append(steps(count))
+            returned[name].append(workers[name](count))
             rates[name].append(count * batch_size / (time.perf_counter() - begin))
-    return {name: statistics.median(values) for name, values in rates.items()}, returned
+    return rates, returned
+
+
+def ratio(rates: list[float], others: list[float]) -> float:
+    return round(statistics.median(a / b for a, b in zip(rates, others, strict=True)), 2)
 
 
 def peak_memory() -> float:
@@ -290,7 +299,8 @@ def main(
     for batch_size in map(int, batch_sizes.split(",")):
         workers: dict[str, Worker] = {}
         first_seconds = {}
-        for name in [*chosen, *(f"torch:{n}" for n in chosen if n in TORCH_LAYERS), "nn"]:
+        pairs = [(name, f"torch:{name}")[: 1 + (name in TORCH_LAYERS)] for name in chosen]
+        for name in [*itertools.chain(*pairs), "nn"]:
             workers[name] = Worker(training, name, batch_size, precision, compiled)
             begin = time.perf_counter()
             workers[name](1)  # compiles
@@ -307,16 +317,17 @@ def main(
                 {
                     "batch_size": batch_size,
                     "norm": name,
-                    "images_per_s": round(rates[name]),
-                    "vs_torch_layer": round(rates[name] / theirs, 2) if theirs else "",
-                    "step_vs_no_norm": round(rates["nn"] / rates[name], 2),
-                    "vs_plain_loop": round(rates[name] / rates[f"plain:{name}"], 2),
-                    "share_of_limit": round(rates[name] / rates["limit"], 2),
+                    "images_per_s": round(statistics.median(rates[name])),
+                    "vs_torch_layer": ratio(rates[name], theirs) if theirs else "",
+                    "step_vs_no_norm": ratio(rates["nn"], rates[name]),
+                    "vs_plain_loop": ratio(rates[name], rates[f"plain:{name}"]),
+                    "share_of_limit": ratio(rates[name], rates["limit"]),
                     "outside_step": round(statistics.median(outside[name]), 3),
                     "first_step_s": round(first_seconds[name], 1),
                 }
             )
-        console.print(f"batch size {batch_size}: convolutions alone {rates['limit']:.0f} images/s")
+        limit = statistics.median(rates["limit"])
+        console.print(f"batch size {batch_size}: convolutions alone {limit:.0f} images/s")
     table = Table(*rows[0], title=f"{precision}, {json.dumps(runtime.describe(device))}")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
