@@ -6,6 +6,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 JOBS ?= 2
 INSTALLED := .venv/requirements.txt
+# Where Python may not write bytecode (PYTHONDONTWRITEBYTECODE, as in many containers), each start
+# would compile torch's sources anew.
+export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help install s3 demo study experiments test locked lint format readme lock
 
@@ -18,9 +21,7 @@ $(INSTALLED): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: $(PYTHON) is Python %d.%d; normlab needs 3.11 or newer: make PYTHON=python3.12" % sys.version_info[:2])'
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-# Bytecode now: where Python may not write it (PYTHONDONTWRITEBYTECODE, as in many containers),
-# each start would compile torch's sources anew.
-	.venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python -r requirements.txt
+	.venv/bin/uv pip install --quiet --python .venv/bin/python -r requirements.txt
 	echo '$(CURDIR)/src' >"$$(.venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/normlab.pth"
 	if git rev-parse --git-dir >/dev/null 2>&1; then \
 	    git config merge.dvc-lock.driver '.venv/bin/python -m normlab merge-lock %O %A %B'; fi

@@ -1,7 +1,7 @@
 """What `make study JOBS=2` gains: runs side by side, each with its share of the cores, or in turn.
 
 One process with all cores and JOBS processes with their share of them take turns, a few steps
-each, round after round; the figures are medians over the rounds. See `--help`.
+each, round after round; rates and gains are medians over the rounds. See `--help`.
 """
 
 import statistics
@@ -37,8 +37,8 @@ def seconds(workers: list[Worker], steps: int) -> float:
     return time.perf_counter() - begin
 
 
-def measure(norm: str, batch_size: int, jobs: int, rounds: int) -> tuple[float, float]:
-    """Median images/s of one process with all cores, and of `jobs` processes together."""
+def measure(norm: str, batch_size: int, jobs: int, rounds: int) -> tuple[list[float], list[float]]:
+    """Images/s of one process with all cores, and of `jobs` processes together, every round."""
     cores = study.cores()
     workers = [
         Worker(training, norm, batch_size, threads, first=3)  # compiles, one after the other
@@ -51,7 +51,7 @@ def measure(norm: str, batch_size: int, jobs: int, rounds: int) -> tuple[float, 
         together.append(jobs * steps * batch_size / seconds(workers[1:], steps))
     for worker in workers:
         worker.end()
-    return statistics.median(alone), statistics.median(together)
+    return alone, together
 
 
 def main(
@@ -65,7 +65,8 @@ def main(
     for batch_size in map(int, batch_sizes.split(",")):
         for norm in norms.split(","):
             one, several = measure(norm, batch_size, jobs, rounds)
-            values = (batch_size, norm, round(one), jobs, round(several), round(several / one, 2))
+            rates = round(statistics.median(one)), jobs, round(statistics.median(several))
+            values = (batch_size, norm, *rates, throughput.ratio(several, one))
             rows.append(dict(zip(FIELDS, values, strict=True)))
     table = Table(*FIELDS)
     for row in rows:

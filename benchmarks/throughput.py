@@ -2,13 +2,12 @@
 
 All models take turns, a few steps each, round after round, a norm right beside PyTorch's layer, so
 that what else the machine does falls on all alike; rates and ratios are medians over the rounds, a
-ratio of those of each round. Each has a process of its own, as a
-training has: in one, they would share what `runtime.keep_memory` keeps, and the compiler's cache.
+ratio of those of each round. Each has a process of its own, as a training has: in one, they would
+share what `runtime.keep_memory` keeps, and the compiler's cache.
 `limit` is the rate at which the machine runs the model's convolutions alone, forward and backward.
 See `--help`.
 """
 
-import itertools
 import json
 import statistics
 import subprocess
@@ -249,15 +248,18 @@ def measure(
     count = max(2, 512 // batch_size)
     rates: dict[str, list[float]] = {name: [] for name in workers}
     returned: dict[str, list[Any]] = {name: [] for name in workers}
-    for number in range(rounds):
-        for name in list(workers)[:: -1 if number % 2 else 1]:
+    order = list(workers)
+    for _ in range(rounds):
+        for name in order:
             begin = time.perf_counter()
             returned[name].append(workers[name](count))
             rates[name].append(count * batch_size / (time.perf_counter() - begin))
+        order.reverse()
     return rates, returned
 
 
 def ratio(rates: list[float], others: list[float]) -> float:
+    """Median over the rounds of one rate by the other."""
     return round(statistics.median(a / b for a, b in zip(rates, others, strict=True)), 2)
 
 
@@ -299,8 +301,10 @@ def main(
     for batch_size in map(int, batch_sizes.split(",")):
         workers: dict[str, Worker] = {}
         first_seconds = {}
-        pairs = [(name, f"torch:{name}")[: 1 + (name in TORCH_LAYERS)] for name in chosen]
-        for name in [*itertools.chain(*pairs), "nn"]:
+        trained: list[str] = []
+        for name in [*chosen, "nn"]:
+            trained += [name, f"torch:{name}"] if name in TORCH_LAYERS else [name]
+        for name in trained:
             workers[name] = Worker(training, name, batch_size, precision, compiled)
             begin = time.perf_counter()
             workers[name](1)  # compiles
