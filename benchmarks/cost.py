@@ -25,11 +25,12 @@ import typer
 from jinja2 import Environment, StrictUndefined
 
 from benchmarks import throughput
-from normlab import files, runtime
-from normlab.architecture import WIDTHS, flops_per_image
-from normlab.errors import run_app
-from normlab.images import Images
-from normlab.resnet import ResNet
+from normlab.base import files
+from normlab.base.architecture import WIDTHS, flops_per_image
+from normlab.base.errors import run_app
+from normlab.compute import runtime
+from normlab.data.images import Images
+from normlab.nets.resnet import ResNet
 
 RATES = Path(__file__).parent / "rates.json"
 PAGE = Path(__file__).parent / "COST.md"

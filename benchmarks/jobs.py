@@ -16,8 +16,9 @@ from rich.table import Table
 
 from benchmarks import throughput
 from benchmarks.workers import Steps, Worker
-from normlab import files, study
-from normlab.errors import run_command
+from normlab.base import files
+from normlab.base.errors import run_command
+from normlab.cli import study
 
 FIELDS = ("batch_size", "norm", "one_images_per_s", "jobs", "jobs_images_per_s", "gain")
 

@@ -26,13 +26,14 @@ from rich.table import Table
 from torch import nn
 
 from benchmarks.workers import Steps, Worker
-from normlab import files, params, runtime
-from normlab.augment import crop, draw
-from normlab.checkpoint import Spec
-from normlab.errors import run_command
-from normlab.images import Images
-from normlab.registry import NORMS
-from normlab.training import Job, Trainer
+from normlab.base import files, params
+from normlab.base.errors import run_command
+from normlab.base.registry import NORMS
+from normlab.compute import runtime
+from normlab.data.images import Images
+from normlab.nets.checkpoint import Spec
+from normlab.training.augmentation import crop, draw
+from normlab.training.loop import Job, Trainer
 
 IMAGES = 2048  #: random images to train on; their content does not matter
 GROUPS = 8
@@ -127,7 +128,7 @@ def plain_loop(norm: str, batch_size: int) -> Steps:
     from PIL import Image
     from torchvision import transforms
 
-    from normlab.resnet import ResNet
+    from normlab.nets.resnet import ResNet
 
     images = random_images(IMAGES)
     transform = transforms.Compose(
@@ -206,7 +207,7 @@ def plain_layer(norm: str) -> Callable[[int], nn.Module]:
 
 def convolutions_alone(batch_size: int, precision: str) -> Steps:
     """The model's convolutions, forward and backward, each on an input of its shape."""
-    from normlab.resnet import ResNet
+    from normlab.nets.resnet import ResNet
 
     device = runtime.make(precision, False, 0)
     model = runtime.channels_last(ResNet(2, 10, "nn"), device)

@@ -1,7 +1,7 @@
 """Check params.yaml as a whole, before any other stage touches anything."""
 
-from normlab import files, layout, params
-from normlab.errors import run_command
+from normlab.base import files, layout, params
+from normlab.base.errors import run_command
 
 
 def main() -> None:

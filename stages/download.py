@@ -1,7 +1,9 @@
 """Bring the data set: training and test images, each a file of its own."""
 
-from normlab import images, layout, params, sources
-from normlab.errors import run_command
+from normlab import sources
+from normlab.base import layout, params
+from normlab.base.errors import run_command
+from normlab.data import images
 
 
 def main() -> None:

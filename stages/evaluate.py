@@ -1,7 +1,9 @@
 """Score one run on training, validation and, for the first and only time, test images."""
 
-from normlab import evaluation, files, images, layout, params, split
-from normlab.errors import run_command
+from normlab.base import files, layout, params
+from normlab.base.errors import run_command
+from normlab.data import images, split
+from normlab.evaluation import scores
 
 
 def main(run: str) -> None:
@@ -14,8 +16,8 @@ def main(run: str) -> None:
         "test": images.read(layout.TEST_IMAGES),
     }
     made = layout.run_files(run)
-    result = evaluation.evaluate(made.best, sets, files.read_csv(made.log))
-    evaluation.write(run, result)
+    result = scores.evaluate(made.best, sets, files.read_csv(made.log))
+    scores.write(run, result)
     print(f"{run}: test accuracy {result['metrics']['test']['accuracy']:.2%}")
 
 

@@ -1,7 +1,9 @@
 """Quantiles of one run's penultimate features on the validation images, for every epoch."""
 
-from normlab import features, images, layout, params, split
-from normlab.errors import run_command
+from normlab.base import layout, params
+from normlab.base.errors import run_command
+from normlab.data import images, split
+from normlab.evaluation import features
 
 
 def main(run: str) -> None:

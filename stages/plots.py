@@ -1,7 +1,8 @@
 """Gather what people read into results/: metrics, tables, figures, the report."""
 
-from normlab import figures, files, layout, params, pipeline, report, results, seeds
-from normlab.errors import run_command
+from normlab.base import files, layout, params, pipeline
+from normlab.base.errors import run_command
+from normlab.report import figures, html, results, seeds
 
 
 def main() -> None:
@@ -20,7 +21,7 @@ def main() -> None:
         files.write_json(folder / seeds.SETUP.name, setup)
         results.write_tables(folder, found)
         figures.draw_all(folder / "figures", found, options.dpi, options.format)
-        report.write(folder / "report.html", found, setup, repeated)
+        html.write(folder / "report.html", found, setup, repeated)
     print((layout.RESULTS / "summary.md").read_text(), end="")
 
 

@@ -1,7 +1,8 @@
 """Draw the validation set out of the training images, and measure what normalizes an image."""
 
-from normlab import images, layout, params, split
-from normlab.errors import run_command
+from normlab.base import layout, params
+from normlab.base.errors import run_command
+from normlab.data import images, split
 
 
 def main() -> None:

@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
-from normlab import distributed, files, images, layout, params, runtime, split, training
-from normlab.checkpoint import Spec
-from normlab.errors import run_command
-from normlab.scratch import Scratch, fingerprint
+from normlab.base import files, layout, params
+from normlab.base.errors import run_command
+from normlab.compute import distributed, runtime
+from normlab.data import images, split
+from normlab.nets.checkpoint import Spec
+from normlab.training import loop
+from normlab.training.resume import Scratch, fingerprint
 
 
 def main(run: str, norm: str, batch_size: int, groups: Annotated[int, typer.Option()] = 1) -> None:
@@ -31,23 +34,23 @@ def main(run: str, norm: str, batch_size: int, groups: Annotated[int, typer.Opti
         mean=tuple(parts.mean),
         std=tuple(parts.std),
     )
-    job = training.Job(spec, config.train, config.seed)
+    job = loop.Job(spec, config.train, config.seed)
     device = runtime.make(
         config.train.precision,
         config.train.compile,
-        training.flops(job, len(parts.train)),
+        loop.flops(job, len(parts.train)),
         config.train.devices,
     )
     sources = (layout.TRAIN_IMAGES, layout.SPLIT, Path(__file__))
     digests = {path.name: files.sha256(path) for path in sources}
-    key = fingerprint(training.determinants(job, digests, device))
+    key = fingerprint(loop.determinants(job, digests, device))
     with (
         distributed.group(device.device),
         Scratch(run, key) if distributed.rank() == 0 else nullcontext() as scratch,
     ):
-        trainer = training.Trainer(job, data[parts.train], data[parts.val], device)
+        trainer = loop.Trainer(job, data[parts.train], data[parts.val], device)
         del data  # the trainer keeps a padded copy; this one would only take memory
-        training.run(trainer, scratch)
+        loop.run(trainer, scratch)
         if scratch:
             scratch.remove()
 

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import yaml
 
-from normlab.demo import copy_files
-from normlab.images import Images
+from normlab.cli.demo import copy_files
+from normlab.data.images import Images
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCHIVE = "CIFAR-10-images-d7d05618061fe37d830fb0419063d113c575ccbc.tar.gz"
@@ -134,7 +134,7 @@ class Training:
     def _train(
         folder: Path, outputs: list[Path], arguments: tuple[str, ...], largest_file: int
     ) -> None:
-        from normlab.errors import run_command
+        from normlab.base.errors import run_command
         from stages.train import main
 
         os.chdir(folder)

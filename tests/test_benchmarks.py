@@ -11,10 +11,10 @@ from conftest import ROOT
 from PIL import Image
 
 from benchmarks import cost, jpeg
-from normlab import distributed
-from normlab.checkpoint import Spec
-from normlab.norms import norm_class
-from normlab.resnet import ResNet
+from normlab.compute import distributed
+from normlab.nets.checkpoint import Spec
+from normlab.nets.resnet import ResNet
+from normlab.norms.base import norm_class
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from normlab import findings
-from normlab.findings import Estimate
-from normlab.results import Result
+from normlab.report import findings
+from normlab.report.findings import Estimate
+from normlab.report.results import Result
 
 
 def run(

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from conftest import Workspace, clone, outputs, stages_run
 
-from normlab import lockfile
-from normlab.errors import NormlabError
+from normlab.base.errors import NormlabError
+from normlab.cli import lockfile
 
 CHAIN = ("train", "evaluate", "features")
 

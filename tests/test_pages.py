@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Workspace
 
-from normlab import figures, page
+from normlab.report import figures, page
 
 #: put at the end of a page: says in the page's title how much each picture has on it
 LOOK = """

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from normlab import params
-from normlab.errors import NormlabError
-from normlab.registry import NORMS
+from normlab.base import params
+from normlab.base.errors import NormlabError
+from normlab.base.registry import NORMS
 
 INTEGER = "must be a valid integer"
 NUMBER = "must be a number, such as 0.001 or 1.0e-3"

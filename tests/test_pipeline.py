@@ -9,9 +9,9 @@ import pytest
 import yaml
 from conftest import ROOT, Workspace
 
-from normlab import pipeline
-from normlab.errors import NormlabError
-from normlab.registry import NORMS
+from normlab.base import pipeline
+from normlab.base.errors import NormlabError
+from normlab.base.registry import NORMS
 
 #: modules that check, report or show: no stage's output follows from them (see dvc.yaml)
 NEUTRAL = {"__init__", "errors", "params", "progress", "registry"}

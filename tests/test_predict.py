@@ -10,9 +10,10 @@ import pytest
 from conftest import Workspace
 from PIL import Image
 
-from normlab import images, predict
-from normlab.errors import NormlabError
-from normlab.files import read_csv
+from normlab.base.errors import NormlabError
+from normlab.base.files import read_csv
+from normlab.cli import predict
+from normlab.data import images
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from normlab import files, readme
-from normlab.errors import NormlabError
+from normlab.base import files
+from normlab.base.errors import NormlabError
+from normlab.report import readme
 
 
 def test_the_tables_are_those_of_the_committed_files(monkeypatch: pytest.MonkeyPatch) -> None:

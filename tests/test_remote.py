@@ -13,8 +13,8 @@ import pytest
 from conftest import Workspace, clone, stages_run
 from PIL import Image
 
-from normlab import images
-from normlab.files import read_csv
+from normlab.base.files import read_csv
+from normlab.data import images
 
 Configure = Callable[[Workspace], None]
 

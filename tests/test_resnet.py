@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from normlab.architecture import flops_per_image
-from normlab.registry import NORMS
-from normlab.resnet import Block, ResNet
+from normlab.base.architecture import flops_per_image
+from normlab.base.registry import NORMS
+from normlab.nets.resnet import Block, ResNet
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 9])

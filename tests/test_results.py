@@ -8,10 +8,19 @@ import pytest
 import torch
 from conftest import ROOT
 
-from normlab import figures, files, params, report, results
-from normlab.evaluation import scores
-from normlab.results import Result, best, differences, find, markdown, standard_error, write_tables
-from normlab.seeds import Seeds
+from normlab.base import files, params
+from normlab.evaluation.scores import scores
+from normlab.report import figures, html, results
+from normlab.report.results import (
+    Result,
+    best,
+    differences,
+    find,
+    markdown,
+    standard_error,
+    write_tables,
+)
+from normlab.report.seeds import Seeds
 
 
 def result(run: str, norm: str, batch_size: int, accuracy: float, diverged: bool = False) -> Result:
@@ -137,7 +146,7 @@ def test_the_report_is_one_file_that_asks_nothing_of_a_network(tmp_path: Path) -
     }  # fmt: skip
     repeated = [Seeds("bn", 128, (0.5, 0.6))]
     for name in ("one.html", "two.html"):
-        report.write(tmp_path / name, RESULTS, setup, repeated)
+        html.write(tmp_path / name, RESULTS, setup, repeated)
     page = (tmp_path / "one.html").read_text()
     assert page == (tmp_path / "two.html").read_text()
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
@@ -156,7 +165,7 @@ def test_the_report_copes_with_few_runs(tmp_path: Path, chosen: list[Result]) ->
         "dataset": "digits", "seed": 1, "model": {"n": 2, "groups": 8},
         "train": params.load(ROOT / "params.yaml").train.model_dump(),
     }  # fmt: skip
-    report.write(tmp_path / "report.html", chosen, setup, [])
+    html.write(tmp_path / "report.html", chosen, setup, [])
     page = (tmp_path / "report.html").read_text()
     assert "bn and torch_bn are not both among the runs" in page
     assert "No norm was trained at batch size 128 and at a smaller one" in page

@@ -7,8 +7,8 @@ import pytest
 import torch
 from conftest import Workspace
 
-from normlab import runtime
-from normlab.errors import NormlabError
+from normlab.base.errors import NormlabError
+from normlab.compute import runtime
 
 LONG, SHORT = 1e16, 1e9  #: FLOPs
 
@@ -56,7 +56,7 @@ def test_bfloat16_without_its_instructions_is_refused(monkeypatch: pytest.Monkey
 #: few times it is still being asked for
 FAULTS = """
 import resource, torch
-from normlab import runtime
+from normlab.compute import runtime
 for keep in (lambda: None, runtime.keep_memory):
     keep()
     for _ in range(20):

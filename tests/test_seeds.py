@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from conftest import ROOT, Workspace
 
-from normlab import files, params, seeds
-from normlab.errors import NormlabError
+from normlab.base import files, params
+from normlab.base.errors import NormlabError
+from normlab.report import seeds
 
 
 def setup(seed: int, **changes: Any) -> dict[str, Any]:

@@ -21,9 +21,10 @@ from conftest import ARCHIVE, ROOT
 from PIL import Image
 
 import stages.download
-from normlab import files, sources
-from normlab.errors import NormlabError, run_app
-from normlab.images import Images, read, write
+from normlab import sources
+from normlab.base import files
+from normlab.base.errors import NormlabError, run_app
+from normlab.data.images import Images, read, write
 
 AGAIN = "get the archive again, or use -S dataset=digits"
 NEEDED = "in train/<class>/ and in test/<class>/"

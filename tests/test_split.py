@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from normlab import split
-from normlab.errors import NormlabError
-from normlab.images import Images
+from normlab.base.errors import NormlabError
+from normlab.data import split
+from normlab.data.images import Images
 
 Maker = Callable[[int], Images]
 

@@ -17,18 +17,20 @@ import torch
 import torch.nn.functional as F
 from conftest import ROOT, Training, Workspace
 
-from normlab import params, training
-from normlab.augment import crop, draw, normalize, pad
-from normlab.checkpoint import Spec
-from normlab.errors import NormlabError
-from normlab.images import Images
-from normlab.images import write as write_images
-from normlab.layout import TRAIN_IMAGES, run_files
-from normlab.loss import cross_entropy
-from normlab.optim import base_lr, make_optimizer, schedule
-from normlab.runtime import Runtime
-from normlab.scratch import Scratch, fingerprint
-from normlab.training import Job, Trainer, best_epoch, is_finished
+from normlab.base import params
+from normlab.base.errors import NormlabError
+from normlab.base.layout import TRAIN_IMAGES, run_files
+from normlab.compute.inference import normalize
+from normlab.compute.runtime import Runtime
+from normlab.data.images import Images
+from normlab.data.images import write as write_images
+from normlab.nets.checkpoint import Spec
+from normlab.training import loop
+from normlab.training.augmentation import crop, draw, pad
+from normlab.training.loop import Job, Trainer, best_epoch, is_finished
+from normlab.training.loss import cross_entropy
+from normlab.training.optim import base_lr, make_optimizer, schedule
+from normlab.training.resume import Scratch, fingerprint
 
 CPU = Runtime(torch.device("cpu"))
 Make = Callable[[int], Images]
@@ -187,7 +189,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def train(task: Job, train: Images, val: Images) -> None:
     with Scratch("run", fingerprint({"job": repr(task)})) as scratch:
-        training.run(Trainer(task, train, val, CPU), scratch)
+        loop.run(Trainer(task, train, val, CPU), scratch)
         scratch.remove()
 
 
@@ -203,7 +205,7 @@ def test_outputs_are_whole_and_the_scratch_is_gone(place: Path, images: Make) ->
 
 
 def _rows(log: Path) -> list[dict[str, str]]:
-    from normlab.files import read_csv
+    from normlab.base.files import read_csv
 
     return read_csv(log)
 
@@ -217,12 +219,12 @@ def test_divergence_stops_with_one_line_and_keeps_the_log(place: Path, images: M
 
 
 def test_divergence_can_be_recorded_as_a_result(place: Path, images: Make) -> None:
-    from normlab import evaluation, features
+    from normlab.evaluation import features, scores
 
     train(job("nn", lr=1e20, on_divergence="record"), images(40), images(12))
     out = run_files("run")
     sets = {name: images(12) for name in ("train", "val", "test")}
-    metrics = evaluation.evaluate(out.best, sets, _rows(out.log))["metrics"]
+    metrics = scores.evaluate(out.best, sets, _rows(out.log))["metrics"]
     assert metrics["diverged"]
     assert metrics["test"]["accuracy"] == pytest.approx(1 / 3)
     assert math.isnan(features.quantiles(out.history, images(12), [0.5])[0]["q50"])
@@ -250,7 +252,7 @@ def test_a_damaged_scratch_is_reported_and_training_starts_over(
 def test_whatever_changes_a_training_starts_it_anew() -> None:
     def key(task: Job, data: str = "images", **device: object) -> str:
         runtime = Runtime(torch.device("cpu"), **device)  # type: ignore[arg-type]
-        return fingerprint(training.determinants(task, {"train": data}, runtime))
+        return fingerprint(loop.determinants(task, {"train": data}, runtime))
 
     same = key(job())
     assert key(job(devices=2)) == same  # the processes may change their number

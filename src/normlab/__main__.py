@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from normlab.errors import run_app
+from normlab.base.errors import run_app
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 Jobs = Annotated[int, typer.Option(help="how many runs train at a time", min=1)]
@@ -17,7 +17,7 @@ Csv = Annotated[Path | None, typer.Option(help="write a CSV file, too")]
 @app.command()
 def study(jobs: Jobs = 2) -> None:
     """Bring the whole pipeline up to date, several runs side by side."""
-    from normlab import study
+    from normlab.cli import study
 
     study.run(jobs)
 
@@ -25,7 +25,7 @@ def study(jobs: Jobs = 2) -> None:
 @app.command()
 def demo(jobs: Jobs = 2) -> None:
     """Run the whole pipeline on scikit-learn's digits, as a DVC experiment."""
-    from normlab import demo
+    from normlab.cli import demo
 
     demo.run(jobs)
 
@@ -33,7 +33,7 @@ def demo(jobs: Jobs = 2) -> None:
 @app.command()
 def predict(images: Images, run: RunName = "main", csv: Csv = None) -> None:
     """Classify image files with a trained run."""
-    from normlab import predict
+    from normlab.cli import predict
 
     predictions = predict.predict(run, images)
     width = max(len(prediction.label) for prediction in predictions)
@@ -46,7 +46,8 @@ def predict(images: Images, run: RunName = "main", csv: Csv = None) -> None:
 @app.command()
 def seeds() -> None:
     """Gather runs with several seeds from DVC's experiments into data/seeds.csv."""
-    from normlab import files, seeds
+    from normlab.base import files
+    from normlab.report import seeds
 
     rows = seeds.collect()
     files.write_csv(seeds.PATH, rows, seeds.FIELDS)
@@ -57,7 +58,7 @@ def seeds() -> None:
 @app.command(hidden=True)
 def merge_lock(base: Path, ours: Path, theirs: Path) -> None:
     """Merge dvc.lock for Git (`make install` registers this)."""
-    from normlab import lockfile
+    from normlab.cli import lockfile
 
     lockfile.merge(base, ours, theirs)
 
@@ -65,7 +66,7 @@ def merge_lock(base: Path, ours: Path, theirs: Path) -> None:
 @app.command(hidden=True)
 def readme() -> None:
     """Renew the README's tables from the committed results and measurements."""
-    from normlab import readme
+    from normlab.report import readme
 
     readme.update(Path("README.md"))
 

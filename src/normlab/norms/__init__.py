@@ -11,23 +11,6 @@ learned scale `weight` and shift `bias` per channel. They differ in *whose* mean
     torch_bn is PyTorch's own batch normalization, nn is none.
 
 A new norm is a module here, called as params.yaml shall call it, that sets `Norm` to its class,
-and a line in `normlab.registry`. A module a norm, because DVC tracks code by file: a run depends
-on its own norm's file alone, so that a new norm or a change in one retrains no other.
+and a line in `normlab.base.registry`. A module a norm, because DVC tracks code by file: a run
+depends on its own norm's file alone, so that a new norm or a change in one retrains no other.
 """
-
-from importlib import import_module
-
-from torch import nn
-
-
-def norm_class(name: str) -> type[nn.Module]:
-    """The class of the norm called `name` in `normlab.registry`."""
-    return import_module(f"normlab.norms.{name}").Norm
-
-
-def make_norm(name: str, num_channels: int, num_groups: int) -> nn.Module:
-    """The norm called `name` for `num_channels` channels; `num_groups` reaches those that group."""
-    cls = norm_class(name)
-    if getattr(cls, "takes_groups", False):
-        return cls(num_channels, num_groups)
-    return cls(num_channels)

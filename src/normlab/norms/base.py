@@ -8,12 +8,13 @@ statistics and once to apply `x * scale + shift`, where scale and shift are at m
 Statistics are computed in float32 (float64 for float64 input), also for bfloat16 input.
 """
 
+from importlib import import_module
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from normlab.distributed import all_sum
+from normlab.compute.distributed import all_sum
 
 EPS = 1e-5
 MOMENTUM = 0.1  #: weight of the newest batch in running statistics
@@ -124,3 +125,16 @@ class RunningNorm2d(Norm2d):
             self.running_var.lerp_(unbiased[0].to(self.running_var.dtype), self.momentum)
             self.num_batches_tracked += 1
         return var, mean
+
+
+def norm_class(name: str) -> type[nn.Module]:
+    """The class of the norm called `name` in `normlab.base.registry`."""
+    return import_module(f"normlab.norms.{name}").Norm
+
+
+def make_norm(name: str, num_channels: int, num_groups: int) -> nn.Module:
+    """The norm called `name` for `num_channels` channels; `num_groups` reaches those that group."""
+    cls = norm_class(name)
+    if getattr(cls, "takes_groups", False):
+        return cls(num_channels, num_groups)
+    return cls(num_channels)

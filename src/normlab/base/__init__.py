@@ -1,0 +1,1 @@
+"""The ground floor, which every other room may use: parameters, names, places, files, errors."""

@@ -1,0 +1,243 @@
+"""params.yaml: its schema, and the one place where it is read and checked.
+
+Every stage reads the whole file through `load`, so a wrong value anywhere stops every stage
+before it touches anything.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from normlab.base.architecture import WIDTHS
+from normlab.base.errors import NormlabError
+from normlab.base.registry import NORMS
+
+DATASETS = ("cifar10", "digits")
+
+BatchSize = Annotated[int, Field(ge=1, le=65536)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+# The checks of a norm, a data set, a val_size and compile come before pydantic's own, so that a
+# value of a wrong type is answered with what is allowed, too.
+
+
+def _dataset(value: Any) -> str:
+    if isinstance(value, str) and (
+        value in DATASETS or (value.startswith("folder:") and value != "folder:")
+    ):
+        return value
+    raise ValueError(f"must be one of {', '.join(DATASETS)}, folder:<path>")
+
+
+def check_norm(value: Any) -> str:
+    """Return `value` if it names a norm; raise `ValueError` with the names that exist otherwise."""
+    if isinstance(value, str) and value in NORMS:
+        return value
+    raise ValueError(f"must be one of {', '.join(NORMS)}")
+
+
+def _val_size(value: Any) -> int | float:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    if isinstance(value, float) and (0 < value < 1 or (value >= 1 and value.is_integer())):
+        return value
+    raise ValueError("must be a fraction between 0 and 1, or a number of images from 1")
+
+
+def _compile(value: Any) -> str | bool:
+    if value == "auto" or isinstance(value, bool):  # 1 == True, and is not meant
+        return value
+    raise ValueError("must be auto, true or false")
+
+
+def check_groups(value: int) -> int:
+    if value < 1 or any(width % value for width in WIDTHS):
+        divisors = ", ".join(str(g) for g in range(1, WIDTHS[0] + 1) if WIDTHS[0] % g == 0)
+        raise ValueError(f"must divide the channels {WIDTHS}: one of {divisors}")
+    return value
+
+
+def _quantiles(value: list[float]) -> list[float]:
+    if not value or any(not 0 <= q <= 1 for q in value) or sorted(set(value)) != value:
+        raise ValueError("must be increasing numbers between 0 and 1, at least one")
+    return value
+
+
+def _milestones(value: list[float]) -> list[float]:
+    if any(not 0 < m < 1 for m in value) or sorted(set(value)) != value:
+        raise ValueError("must be increasing fractions of the training, between 0 and 1")
+    return value
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Comparison(_Section):
+    batch_size: BatchSize
+    small_batch_size: BatchSize
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Comparison":
+        if self.small_batch_size >= self.batch_size:
+            raise ValueError(
+                f"comparison.small_batch_size = {self.small_batch_size}: "
+                f"must be less than comparison.batch_size = {self.batch_size}"
+            )
+        return self
+
+
+class Split(_Section):
+    val_size: Annotated[int | float, BeforeValidator(_val_size)]
+
+
+class Model(_Section):
+    n: int = Field(ge=1, le=200)
+    groups: Annotated[int, AfterValidator(check_groups)]
+
+
+class Train(_Section):
+    epochs: int = Field(ge=1, le=99_999)
+    optimizer: Literal["sgd", "adamw", "adagrad"]
+    lr: Positive
+    momentum: float = Field(ge=0, lt=1)
+    weight_decay: NonNegative
+    label_smoothing: float = Field(ge=0, lt=1)
+    schedule: Literal["cosine", "step", "constant"]
+    warmup_epochs: NonNegative
+    milestones: Annotated[list[float], AfterValidator(_milestones)]
+    gamma: float = Field(gt=0, le=1)
+    patience: int = Field(ge=1)
+    crop_padding: int = Field(ge=0, le=16)
+    flip: bool
+    precision: Literal["float32", "bfloat16"]
+    compile: Annotated[Literal["auto", True, False], BeforeValidator(_compile)]
+    devices: int = Field(ge=1, le=4096)
+    on_divergence: Literal["stop", "record"]
+
+    @model_validator(mode="after")
+    def _compiles_alone(self) -> "Train":
+        if self.compile is True and self.devices > 1:
+            raise ValueError("train.compile = True: must be auto or false with train.devices > 1")
+        return self
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> "Train":
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"train.warmup_epochs = {self.warmup_epochs:g}: "
+                f"must be less than train.epochs = {self.epochs}"
+            )
+        return self
+
+
+class Features(_Section):
+    quantiles: Annotated[list[float], AfterValidator(_quantiles)]
+
+
+class Plots(_Section):
+    dpi: int = Field(ge=30, le=1200)
+    format: Literal["png", "svg", "pdf"]
+
+
+class Params(_Section):
+    """The whole of params.yaml. What each key means is said in the file itself."""
+
+    dataset: Annotated[str, BeforeValidator(_dataset)]
+    seed: int = Field(ge=0, lt=2**31)
+    norm: Annotated[str, BeforeValidator(check_norm)]
+    batch_size: BatchSize
+    comparison: Comparison
+    split: Split
+    model: Model
+    train: Train
+    features: Features
+    plots: Plots
+
+
+class Run(_Section):
+    """A run as dvc.yaml's map of runs gives it to the stage train."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    norm: Annotated[str, BeforeValidator(check_norm)]
+    batch_size: BatchSize
+    groups: Annotated[int, AfterValidator(check_groups)]
+
+
+def check_run(name: str, norm: str, batch_size: int, groups: int) -> None:
+    """Raise `NormlabError`, naming the first wrong value, for a run that cannot be trained."""
+    try:
+        Run(name=name, norm=norm, batch_size=batch_size, groups=groups)
+    except ValidationError as error:
+        raise NormlabError(f"dvc.yaml: run {name}: {describe(error, Run)}") from None
+
+
+def load(path: Path | str = "params.yaml") -> Params:
+    """Read and check params.yaml.
+
+    Raises `NormlabError` with one line that names the first wrong key, its value, and what is
+    allowed there.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NormlabError(f"{path}: no such file; run from the repository's root") from None
+    except UnicodeDecodeError as error:
+        raise NormlabError(f"{path}: is not UTF-8 text: {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date 2020-13-45, [[[[...
+        raise NormlabError(f"{path}: is not YAML: {error}") from None
+    return parse(content, str(path))
+
+
+def parse(content: Any, source: str = "params.yaml") -> Params:
+    """Check `content`, what params.yaml holds; see `load`."""
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise NormlabError(f"{source}: {describe(error, Params)}") from None
+
+
+def describe(error: ValidationError, model: type[_Section]) -> str:
+    """One line for the first thing wrong in a `model`: key, value, what is allowed."""
+    first = error.errors(include_url=False)[0]
+    location, kind = first["loc"], first["type"]
+    key = ".".join(str(part) for part in location)
+    value = _shorten(first["input"])
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if kind == "missing":
+        return f"{key}: is missing; every key must be given"
+    if kind in ("extra_forbidden", "invalid_key"):
+        named = f"{key} = {value}" if kind == "extra_forbidden" else key  # which is the input
+        return f"{named}: is no key; allowed are {_keys(model, location[:-1])}"
+    if kind == "model_type":
+        return f"{key or 'the file'} = {value}: must hold the keys {_keys(model, location)}"
+    if kind == "value_error" and message.startswith(f"{key}."):
+        return message  # a rule over several keys names them itself
+    if kind == "float_type":  # YAML 1.1 takes 1e-3 for a text
+        message = "must be a number, such as 0.001 or 1.0e-3"
+    return f"{key} = {value}: {message.replace('should', 'must', 1)}"
+
+
+def _keys(model: Any, location: Sequence[int | str]) -> str:
+    """The keys of the section of `model` at `location`."""
+    for name in location:
+        model = model.model_fields[name].annotation
+    return ", ".join(model.model_fields)
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

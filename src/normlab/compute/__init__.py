@@ -1,0 +1,1 @@
+"""What everything runs on: device, precision, several processes."""

@@ -1,0 +1,178 @@
+"""What a training runs on: device, precision, compilation, and that it repeats bit by bit."""
+
+import ctypes
+import logging
+import os
+import platform
+import shutil
+import sys
+import sysconfig
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from normlab.base.errors import NormlabError
+from normlab.compute.distributed import world_size
+
+#: `compile: auto` compiles from so many FLOPs on: about where the time saved exceeds the half
+#: minute that compiling takes (benchmarks/throughput.py prints both)
+COMPILE_FROM_FLOPS = {"cpu": 4e12, "cuda": 5e13}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """`device` computes; convolutions in bfloat16 if `bfloat16`, else float32."""
+
+    device: torch.device
+    bfloat16: bool = False
+    compiles: bool = False
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
+
+    def to_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, non_blocking=True)
+
+    def compile(self, function: Callable[..., Any], batch_size: int) -> Callable[..., Any]:
+        """`function` of a batch `[N, ...]` and more, compiled for `batch_size` if that is wished.
+
+        A last, smaller batch is computed without compiling: a second compilation for one step
+        an epoch would not pay.
+        """
+        if not self.compiles:
+            return function
+        # It warns on machines with CUDA's tools and no GPU.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+        # CUDA graphs: at batch size 8 a step is bound by launching its kernels.
+        mode = "reduce-overhead" if self.device.type == "cuda" else None
+        options: dict[str, Any] | None = None
+        if self.device.type == "cpu" and self.bfloat16:
+            # 16 channels of bfloat16 are half a vector of AVX-512, loaded and stored by mask. In
+            # place, each load seems to overlap the store before it and waits: up to 8 % of a step.
+            options = {"inplace_buffers": False}
+        torch._dynamo.config.trace_autograd_ops = True  # a `backward()` in it is compiled, too
+        fast = torch.compile(function, dynamic=False, mode=mode, options=options)
+        return lambda batch, *rest: (fast if len(batch) == batch_size else function)(batch, *rest)
+
+
+def make(precision: str, compile_: str | bool, flops: float, devices: int = 1) -> Runtime:
+    """The runtime for a computation of `flops` floating-point operations.
+
+    What `auto` decides follows from the arguments and the machine's features, never from a
+    timing, so that the same run on the same machine gives the same bytes.
+
+    Raises `NormlabError` when the machine has no bfloat16, or no compiler for `compile_` True.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cuda":
+        local_rank = int(os.environ.get("LOCAL_RANK", 0))
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+        make_deterministic()
+    else:
+        keep_memory()
+    bfloat16 = precision == "bfloat16"
+    if bfloat16 and not has_bfloat16(device):
+        raise NormlabError(
+            "train.precision = bfloat16: this processor has no bfloat16 instructions and would "
+            "run a hundred times slower; use train.precision = float32"
+        )
+    return Runtime(device, bfloat16, _compiles(compile_, flops, device, devices))
+
+
+def make_deterministic() -> None:
+    """Let a GPU use only algorithms that repeat bit by bit.
+
+    On the CPU those that are used here do so anyway, with the same number of threads; asking for
+    it would import the whole of torch's compiler, which takes as long as torch itself.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    # It would also fill new memory, as a guard against reading it uninitialized, which no code
+    # here does; at batch size 8 that costs time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether `device` multiplies bfloat16 in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _compiles(setting: str | bool, flops: float, device: torch.device, devices: int) -> bool:
+    wished = setting is True or (
+        setting == "auto" and devices == 1 and flops >= COMPILE_FROM_FLOPS[device.type]
+    )
+    if not wished:
+        return False
+    missing = missing_compiler()
+    if missing and setting is True:
+        raise NormlabError(f"train.compile = true: {missing}; use train.compile = auto")
+    if missing:
+        print(f"warning: {missing}; training without torch.compile, slower", file=sys.stderr)
+    return not missing
+
+
+def keep_memory() -> None:
+    """Have malloc keep what is freed for the next step, instead of giving it back to the system.
+
+    A step frees and asks again for some hundred MiB of activations. By default glibc returns each
+    large block at once, and the system then clears every page of the next one: a fifth of a
+    step's time, measured. With another C library than glibc, do nothing.
+    """
+    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4  # malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    mallopt(m_mmap_max, 0)
+    mallopt(m_trim_threshold, 2**31 - 1)
+    mallopt(m_top_pad, 64 * 2**20)
+
+
+def missing_compiler() -> str | None:
+    """What torch.compile lacks on this machine, or None."""
+    if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++")):
+        return "no C++ compiler is found (g++ or clang++)"
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    if not header.exists():
+        return f"Python's header files are not installed ({header})"
+    return None
+
+
+def channels_last(model: nn.Module, runtime: Runtime) -> nn.Module:
+    """Move `model` to the runtime's device, its weights in the layout convolutions are fast in."""
+    return model.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def describe(runtime: Runtime) -> dict[str, Any]:
+    """What varies between machines and may change the last bits of a result."""
+    record = {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "devices": world_size(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "device": runtime.device.type,
+        "precision": "bfloat16" if runtime.bfloat16 else "float32",
+        "compiled": runtime.compiles,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    if runtime.device.type == "cuda":
+        record["gpu"] = torch.cuda.get_device_name(runtime.device)
+    return record
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(": ", 1)[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

@@ -1,0 +1,300 @@
+"""The study's figures, drawn by matplotlib: one colour a norm, dashed at other batch sizes."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from normlab.base.registry import NORMS
+from normlab.report.results import REFERENCE_BATCH, Result, best, differences, find, standard_error
+
+matplotlib.use("agg")
+
+#: Okabe and Ito's colours, told apart also by colour-blind eyes; one a norm, in their order
+PALETTE = ("#000000", "#0072B2", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#8C8C8C", "#56B4E9")
+STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "axes.axisbelow": True,
+    "axes.titlesize": 10.5,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "svg.hashsalt": "normlab",  # without it, ids in an SVG file are random
+}
+LINEAR_UP_TO = 20  #: largest feature that is drawn to a linear scale
+
+
+def colour(norm: str) -> str:
+    names = list(NORMS)
+    return PALETTE[names.index(norm) % len(PALETTE)] if norm in names else PALETTE[-1]
+
+
+def line_style(result: Result) -> str:
+    return "-" if result.batch_size == REFERENCE_BATCH else "--"
+
+
+def draw_all(folder: Path, results: list[Result], dpi: int, extension: str) -> None:
+    """Draw every figure into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # A date would make the bytes of each drawing differ.
+    dateless = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[extension]
+    with plt.rc_context(STYLE):
+        for name, draw in FIGURES.items():
+            figure = draw(results)
+            for axis in figure.axes:
+                if axis.get_ylabel() == "error":
+                    axis.set_ylim(bottom=0)  # only now: it stops the axis from growing
+            figure.savefig(folder / f"{name}.{extension}", dpi=dpi, metadata=dateless)
+            plt.close(figure)
+
+
+def error_curves(results: list[Result]) -> Figure:
+    """All runs together: training error left, validation error right."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True)
+    for axis, name, title in zip(
+        axes, ("train_error", "val_error"), ("Training (augmented)", "Validation"), strict=True
+    ):
+        for result in results:
+            _line(axis, result, name, label=f"{result.label}")
+        _error_axis(axis, title)
+    axes[1].label_outer()
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside right center",
+        title="norm, batch size",
+        alignment="left",
+    )
+    return figure
+
+
+def runs(results: list[Result]) -> Figure:
+    """Each run by itself: training and validation error, its best epoch marked."""
+    figure, axes = _multiples(results)
+    for axis, result in zip(axes, results, strict=False):
+        _line(axis, result, "train_error", label="training", linestyle=":")
+        _line(axis, result, "val_error", label="validation", linestyle="-")
+        epoch = result.metrics["epoch"]
+        errors = dict(zip(*result.curve("val_error"), strict=True))
+        axis.plot(epoch, errors[epoch], "o", color=colour(result.norm), label="best epoch")
+        _error_axis(axis, _title(result))
+        axis.label_outer()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def sanity(results: list[Result]) -> Figure:
+    """Our batch normalization beside PyTorch's: curves, and their difference."""
+    ours = find(results, "bn", REFERENCE_BATCH)
+    theirs = find(results, "torch_bn", REFERENCE_BATCH)
+    if ours is None or theirs is None:
+        return _note("Compares runs bn and torch_bn at one batch size: not among the runs.")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
+    for result in (theirs, ours):
+        for name, style in (("train_error", ":"), ("val_error", "-")):
+            kind = "training" if name == "train_error" else "validation"
+            label = f"{NORMS[result.norm]}, {kind}"
+            _line(left, result, name, label=label, linestyle=style)
+    _error_axis(left, f"Error at batch size {ours.batch_size}")
+    left.legend()
+    for name, style in (("train_error", ":"), ("val_error", "-")):
+        epochs, difference = differences(theirs, ours, name)
+        kind = "training" if name == "train_error" else "validation"
+        largest = max(map(abs, difference))
+        label = f"{kind}, at most {100 * largest:.2f} points"
+        right.plot(epochs, difference, style, color=colour("bn"), label=label)
+    right.axhline(0, color="black", linewidth=0.8)
+    _error_axis(right, "BN from scratch minus PyTorch's")
+    right.set_ylabel("difference of errors")
+    right.legend()
+    return figure
+
+
+def batch_size(results: list[Result]) -> Figure:
+    """Norms that were trained at more than one batch size."""
+    sizes = {n: {r.batch_size for r in results if r.norm == n} for n in NORMS}
+    norms = [norm for norm, found in sizes.items() if len(found) > 1]
+    if not norms:
+        return _note("Compares one norm at several batch sizes: no norm has two among the runs.")
+    figure, axes = plt.subplots(
+        1, len(norms), figsize=(max(5.5 * len(norms), 7), 4.2), sharey=True, squeeze=False
+    )
+    for axis, norm in zip(axes[0], norms, strict=True):
+        chosen = [result for result in results if result.norm == norm]
+        for result in sorted(chosen, key=lambda result: -result.batch_size):
+            width = 1.2 if result.batch_size == REFERENCE_BATCH else 2.0
+            label = f"batch size {result.batch_size}"
+            _line(axis, result, "val_error", label=label, linewidth=width)
+        _error_axis(axis, f"{NORMS[norm]}: validation error")
+        axis.label_outer()
+        axis.legend()
+    return figure
+
+
+def quantiles(results: list[Result]) -> Figure:
+    """Quantiles of the penultimate features on the validation images, one scale for all."""
+    figure, axes = _multiples(results)
+    names = [name for name in results[0].quantiles[0] if name != "epoch"]
+    values_of_all = [row[name] for r in results for row in r.quantiles for name in names]
+    largest = max((abs(value) for value in values_of_all if math.isfinite(value)), default=0.0)
+    logarithmic = largest > LINEAR_UP_TO
+    apart = 0.0 if logarithmic else 0.05 * largest  # what labels need
+    shades = np.linspace(0.35, 1, len(names)) if len(names) > 1 else [1.0]
+    for axis, result in zip(axes, results, strict=False):
+        epochs = [row["epoch"] for row in result.quantiles]
+        ends: dict[float, list[str]] = {}  # of lines that end near each other, one label
+        for name, shade in zip(reversed(names), reversed(shades), strict=True):
+            values = [row[name] for row in result.quantiles]
+            axis.plot(
+                epochs,
+                values,
+                line_style(result),
+                marker="." if len(epochs) < 10 else "",
+                color=colour(result.norm),
+                alpha=float(shade),
+            )
+            finite = [value for value in values if math.isfinite(value)]
+            if finite:
+                near = (end for end in ends if abs(end - finite[-1]) <= apart)
+                ends.setdefault(next(near, finite[-1]), []).insert(0, f"{name[1:]} %")
+        for value, labels in ends.items():
+            axis.annotate(
+                ", ".join(labels),
+                (epochs[-1], value),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+                annotation_clip=False,
+            )
+        axis.set_title(_title(result))
+        axis.set_xlabel("epoch")
+        axis.set_ylabel("feature")
+        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        if logarithmic:
+            axis.set_yscale("symlog", linthresh=1)  # linear around zero, logarithmic above
+        axis.label_outer()
+    return figure
+
+
+def accuracy(results: list[Result]) -> Figure:
+    """Test accuracy of every run, with the standard error of counting that many images."""
+    figure, axis = plt.subplots(figsize=(8, 0.45 * len(results) + 1.4))
+    for place, result in enumerate(results):
+        value = result.metrics["test"]["accuracy"]
+        error = standard_error(value, len(result.predictions))
+        filled = result.batch_size == REFERENCE_BATCH
+        axis.errorbar(
+            value,
+            place,
+            xerr=error,
+            fmt="o",
+            capsize=3,
+            color=colour(result.norm),
+            markerfacecolor=None if filled else "white",
+        )
+        axis.annotate(
+            f"{100 * value:.2f}",
+            (value, place),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8.5,
+        )
+    axis.set_yticks(range(len(results)), [_title(result) for result in results])
+    axis.set_ylim(len(results) - 0.5, -0.7)
+    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    axis.set_xlabel("test accuracy (bars: one binomial standard error)")
+    return figure
+
+
+def confusion(results: list[Result]) -> Figure:
+    """Which classes the run with the best validation accuracy takes for which, on test images."""
+    result = best(results)
+    classes = sorted({row["actual"] for row in result.predictions})
+    place = {name: index for index, name in enumerate(classes)}
+    counts = np.zeros((len(classes), len(classes)), int)
+    for row in result.predictions:
+        if row["predicted"] in place:
+            counts[place[row["actual"]], place[row["predicted"]]] += 1
+    share = counts / counts.sum(1, keepdims=True).clip(1)
+    size = max(4.5, 0.55 * len(classes) + 1.5)
+    figure, axis = plt.subplots(figsize=(size + 0.7, size))
+    image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    if len(classes) <= 20:
+        for (row, column), count in np.ndenumerate(counts):
+            dark = share[row, column] > 0.5
+            axis.text(column, row, count, ha="center", va="center", fontsize=8,
+                      color="white" if dark else "black")  # fmt: skip
+    axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+    axis.set_yticks(range(len(classes)), classes)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("actual")
+    axis.set_title(f"{_title(result)}: test images")
+    axis.grid(False)
+    bar = figure.colorbar(image, format=PercentFormatter(1), shrink=0.8)
+    bar.set_label("share of the actual class")
+    return figure
+
+
+FIGURES: dict[str, Callable[[list[Result]], Figure]] = {
+    "error_curves": error_curves,
+    "accuracy": accuracy,
+    "sanity": sanity,
+    "batch_size": batch_size,
+    "quantiles": quantiles,
+    "confusion": confusion,
+    "runs": runs,
+}
+
+
+def _title(result: Result) -> str:
+    return f"{result.run}: {result.label}"
+
+
+def _line(axis: Axes, result: Result, name: str, **style: object) -> None:
+    epochs, values = result.curve(name)
+    options = {
+        "color": colour(result.norm),
+        "linestyle": line_style(result),
+        "linewidth": 1.5,
+        "marker": "." if len(epochs) < 10 else "",
+        **style,
+    }
+    axis.plot(epochs, values, **options)  # type: ignore[arg-type]
+
+
+def _error_axis(axis: Axes, title: str) -> None:
+    axis.set_title(title)
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("error")
+    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def _multiples(results: list[Result]) -> tuple[Figure, list[Axes]]:
+    """A figure with an axis a result, three a row, all of one scale."""
+    rows = math.ceil(len(results) / 3)
+    figure, grid = plt.subplots(
+        rows, 3, figsize=(11, 2.7 * rows + 0.3), sharex=True, sharey=True, squeeze=False
+    )
+    axes = list(grid.flat)
+    for spare in axes[len(results) :]:
+        spare.remove()
+    return figure, axes[: len(results)]
+
+
+def _note(text: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    figure = plt.figure(figsize=(7, 1.5))
+    figure.text(0.5, 0.5, text, ha="center", va="center", wrap=True)
+    return figure

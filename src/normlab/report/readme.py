@@ -1,0 +1,124 @@
+"""The README's tables, made from the committed files, so that no number in them is typed.
+
+A table stands between `<!-- NAME -->` and `<!-- end -->`; `make readme` renews all of them.
+"""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from normlab.base import files
+from normlab.base.errors import NormlabError
+from normlab.base.layout import RESULTS
+from normlab.report.results import norm_name
+
+Table = list[list[str]]
+#: columns of benchmarks' CSV files, and what the README calls them
+SPEED = {
+    "batch_size": "batch size",
+    "norm": "norm",
+    "images_per_s": "images/s",
+    "vs_torch_layer": "vs. PyTorch's layer",
+    "step_vs_no_norm": "step vs. no norm",
+    "vs_plain_loop": "vs. plain loop",
+    "share_of_limit": "share of the limit",
+    "outside_step": "epoch outside the step",
+}
+JOBS = {
+    "batch_size": "batch size",
+    "norm": "norm",
+    "one_images_per_s": "one run with all cores, images/s",
+    "jobs_images_per_s": "two runs side by side, images/s",
+    "gain": "gain",
+}
+
+
+def update(path: Path) -> None:
+    """Renew every table in `path`; raises `NormlabError` for one that has no source here."""
+    files.write_text(path, renewed(path.read_text()))
+
+
+def renewed(text: str) -> str:
+    def table(match: re.Match[str]) -> str:
+        name, _, argument = match[1].partition(" ")
+        if name not in TABLES:
+            raise NormlabError(f"<!-- {match[1]} -->: must be one of {', '.join(TABLES)}")
+        head, *rows = TABLES[name](argument)
+        align = ["---:" if _is_number(cell) else "---" for cell in rows[0]]
+        lines = "".join(f"| {' | '.join(cells)} |\n" for cells in (head, align, *rows))
+        return f"<!-- {match[1]} -->\n{lines}<!-- end -->"
+
+    return re.sub(r"<!-- ([a-z]+ \S+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+
+
+def results(path: str) -> Table:
+    """Accuracies of the runs in a results/summary.csv, in percent."""
+    head = ["run", "norm", "batch size", "best epoch", "val accuracy", "test accuracy",
+            "test micro-F1", "test macro-F1"]  # fmt: skip
+    scores = ("val_accuracy", "test_accuracy", "test_f1_micro", "test_f1_macro")
+    return [head] + [
+        [
+            f"`{row['run']}`",
+            norm_name(row["norm"], row["diverged"] == "True"),
+            row["batch_size"],
+            row["epoch"],
+            *(f"{100 * float(row[score]):.2f}" for score in scores),
+        ]
+        for row in files.read_csv(path)
+    ]
+
+
+def anchors(path: str) -> Table:
+    """Test accuracies in percent, beside those that others report, which the CSV `path` holds."""
+    ours = {row["run"]: row for row in files.read_csv(RESULTS / "summary.csv")}
+    reported_of = {row["run"]: row for row in files.read_csv(path)}
+    table = [["run", "norm", "batch size", "here", "reported", "difference"]]
+    for run, row in ours.items():
+        anchor = reported_of.get(run)
+        if anchor is None:
+            continue
+        here, reported = (100 * float(r["test_accuracy"]) for r in (row, anchor))
+        norm = [f"`{row['run']}`", norm_name(row["norm"]), row["batch_size"]]
+        table.append([*norm, f"{here:.1f}", f"{reported:.1f}", f"{here - reported:+.1f}"])
+    return table
+
+
+def jpeg(path: str) -> Table:
+    """Validation accuracies, in percent, with JPEG's loss once and twice, of benchmarks/jpeg.py."""
+    table = [["norm", "batch size", "epoch", "trained on", "once", "twice", "difference"]]
+    for row in files.read_csv(path):
+        once, twice, difference, error = (
+            100 * float(row[name]) for name in ("once", "twice", "difference", "standard_error")
+        )
+        table.append(
+            [norm_name(row["norm"]), row["batch_size"], row["epoch"], row["trained_on"],
+             f"{once:.1f}", f"{twice:.1f}", f"{difference:+.1f} ± {error:.1f}"]
+        )  # fmt: skip
+    return table
+
+
+def measured(columns: dict[str, str], path: str) -> Table:
+    """`columns` of a CSV that one of benchmarks/ wrote."""
+    rows = files.read_csv(path)
+    cells = [_aligned([row[column] for row in rows]) for column in columns]
+    return [[*columns.values()], *map(list, zip(*cells, strict=True))]
+
+
+def _aligned(column: list[str]) -> list[str]:
+    """Numbers of a column with equally many decimals."""
+    decimals = max(len(cell.partition(".")[2]) for cell in column)
+    return [f"{float(cell):.{decimals}f}" if _is_number(cell) else cell for cell in column]
+
+
+TABLES: dict[str, Callable[[str], Table]] = {
+    "anchors": anchors,
+    "jpeg": jpeg,
+    "jobs": partial(measured, JOBS),
+    "results": results,
+    "speed": partial(measured, SPEED),
+}
+
+
+def _is_number(cell: str) -> bool:
+    return bool(re.fullmatch(r"[+-]?[\d.]+( ± [\d.]+)?", cell))
