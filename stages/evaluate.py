@@ -16,7 +16,7 @@ def main(run: str) -> None:
         "test": images.read(layout.TEST_IMAGES),
     }
     made = layout.run_files(run)
-    result = scores.evaluate(made.best, sets, files.read_csv(made.log))
+    result = scores.evaluate(made.weights, sets, files.read_csv(made.log))
     scores.write(run, result)
     print(f"{run}: test accuracy {result['metrics']['test']['accuracy']:.2%}")
 

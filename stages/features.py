@@ -1,16 +1,16 @@
 """Quantiles of one run's penultimate features on the validation images, for every epoch."""
 
-from normlab.base import layout, params
+from normlab.base import files, layout, params
 from normlab.base.errors import run_command
-from normlab.data import images, split
+from normlab.data import distribution
 from normlab.evaluation import features
 
 
 def main(run: str) -> None:
     wanted = params.load().features.quantiles
-    data = images.read(layout.TRAIN_IMAGES)
-    val = data[split.read(layout.SPLIT, len(data)).val]
-    features.write(run, features.quantiles(layout.run_files(run).history, val, wanted))
+    made = layout.run_files(run)
+    rows = features.table(distribution.read(made.features), wanted)
+    files.write_csv(made.quantiles, rows, tuple(rows[0]))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from normlab.base import pipeline
 from normlab.base.errors import NormlabError
 from normlab.base.registry import NORMS
 
-#: modules that check, report or show: no stage's output follows from them (see dvc.yaml)
-NEUTRAL = {"__init__", "errors", "params", "progress", "registry"}
+#: of the room base, which checks, names and writes, what decides an output (see dvc.yaml)
+DECISIVE = {"base/architecture", "base/registry"}
 STAGES = ("check", "download", "split", "train", "evaluate", "features", "plots")
 
 
@@ -40,33 +40,71 @@ def imported(path: Path, seen: set[str]) -> Iterator[str]:
             if file.is_file():
                 seen.add(name)
                 yield str(file.relative_to(ROOT / "src/normlab").with_suffix(""))
-                if file.stem not in NEUTRAL or place.is_dir():
-                    yield from imported(file, seen)
+                yield from imported(file, seen)
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_declared_code_is_what_is_imported(stage: str) -> None:
+    """Every module that a stage imports is declared, and every file and room that is, used."""
+    used = set(imported(ROOT / f"stages/{stage}.py", set()))
+    if "norms/base" in used:
+        used.add("norms/${item.norm}")  # make_norm imports it by name
     declared = {
         dependency.removeprefix("src/normlab/").removesuffix(".py")
         for dependency in definition(stage)["deps"]
         if dependency.startswith("src/")
     }
-    used = set(imported(ROOT / f"stages/{stage}.py", set()))
-    if stage == "check":  # its output is what those modules say
-        assert declared == {"architecture", "params", "registry"}
+    if stage == "check":  # all that it does is in base
+        assert declared == {"base"}
         return
-    if "norms/__init__" in used:
-        # make_norm imports the run's own norm by name; PyTorch's layer and none need no base.
-        used |= {"norms/base", "norms/${item.norm}", "distributed"}
-    used |= {"report.html.j2"} & {f"{name}.html.j2" for name in used}  # report.py reads it
-    neutral = NEUTRAL - ({"registry"} if stage == "plots" else set())  # labels are its output
-    assert declared == used - neutral
+    needed = {name for name in used if not name.startswith("base/") or name in DECISIVE}
+    if stage != "plots":
+        needed.discard("base/registry")  # which names exist decides no output, labels do
+    covers = {d: {n for n in needed if n == d or n.startswith(f"{d}/")} for d in declared}
+    assert needed == set().union(*covers.values())
+    assert all(covers.values()), covers
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_a_norm_imports_only_the_declared_modules(norm: str) -> None:
+def test_a_norm_imports_only_declared_modules(norm: str) -> None:
     used = set(imported(ROOT / f"src/normlab/norms/{norm}.py", set()))
-    assert used <= {"norms/base", "norms/__init__", "distributed", "errors"}
+    assert used <= {"norms/base", "compute/distributed", "base/errors"}
+
+
+#: the rooms of src/normlab, and those whose modules theirs may import besides their own
+ROOMS: dict[str, set[str]] = {
+    "base": set(),
+    "data": {"base"},
+    "sources": {"data", "base"},
+    "compute": {"base"},
+    "norms": {"compute"},
+    "nets": {"norms", "base"},
+    "training": {"nets", "norms", "compute", "data", "base"},
+    "evaluation": {"nets", "compute", "data", "base"},
+    "report": {"base"},
+    "cli": {"evaluation", "nets", "compute", "sources", "data", "report", "base"},
+}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_run_one_way(room: str) -> None:
+    rooms = list(ROOMS)
+    assert all(rooms.index(other) < rooms.index(room) for other in ROOMS[room])
+    for path in (ROOT / "src/normlab" / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                top, _, rest = name.partition(".")
+                assert top != "stages", path
+                if top == "normlab":
+                    found = {rest.partition(".")[0]} if rest else {a.name for a in node.names}
+                    assert found <= ROOMS[room] | {room}, path
+
+
+def test_every_module_is_in_a_room() -> None:
+    found = {path.name for path in (ROOT / "src/normlab").iterdir() if path.name != "__pycache__"}
+    assert found == {*ROOMS, "__init__.py", "__main__.py"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -114,7 +152,7 @@ def changed(workspace: Workspace) -> set[str]:
 #: what a user edits, and the stages it affects itself
 EDITS: list[tuple[str, dict[str, object], str, set[str]]] = [
     ("data set", {"dataset": "cifar10"}, "", {"check", "download", "plots"}),
-    ("norm", {"norm": "ln"}, "", {"check", "train@main", "evaluate@main", "features@main"}),
+    ("norm", {"norm": "ln"}, "", {"check", "train@main", "evaluate@main"}),
     ("batch size", {"batch_size": 64}, "", {"check", "train@main"}),
     ("quantiles", {"features__quantiles": [0.5]}, "", {"check", "features@main", "features@gn"}),
     ("plot option", {"plots__dpi": 80}, "", {"check", "plots"}),
@@ -123,17 +161,17 @@ EDITS: list[tuple[str, dict[str, object], str, set[str]]] = [
     ("depth", {"model__n": 2}, "", {"check", "train@main", "train@gn", "plots"}),
     ("seed", {"seed": 2}, "", {"check", "split", "train@main", "train@gn", "plots"}),
     ("validation size", {"split__val_size": 0.5}, "", {"check", "split", "plots"}),
-    ("the report's text", {}, "src/normlab/report.html.j2", {"plots"}),
-    ("figures' code", {}, "src/normlab/figures.py", {"plots"}),
-    ("tables' code", {}, "src/normlab/results.py", {"plots"}),
+    ("the report's text", {}, "src/normlab/report/report.html.j2", {"plots"}),
+    ("figures' code", {}, "src/normlab/report/figures.py", {"plots"}),
+    ("tables' code", {}, "src/normlab/report/results.py", {"plots"}),
     ("another norm's code", {}, "src/normlab/norms/ln.py", set()),
-    ("a norm's code", {}, "src/normlab/norms/gn.py", {"train@gn", "evaluate@gn", "features@gn"}),
-    ("training's code", {}, "src/normlab/training.py", {"train@main", "train@gn"}),
-    ("evaluation's code", {}, "src/normlab/evaluation.py", {"evaluate@main", "evaluate@gn"}),
-    ("features' code", {}, "src/normlab/features.py", {"features@main", "features@gn"}),
-    ("progress bars", {}, "src/normlab/progress.py", set()),
-    ("params' schema", {}, "src/normlab/params.py", {"check"}),
-    ("a new norm's name", {}, "src/normlab/registry.py", {"check", "plots"}),
+    ("a norm's code", {}, "src/normlab/norms/gn.py", {"train@gn", "evaluate@gn"}),
+    ("training's code", {}, "src/normlab/training/loop.py", {"train@main", "train@gn"}),
+    ("evaluation's code", {}, "src/normlab/evaluation/scores.py", {"evaluate@main", "evaluate@gn"}),
+    ("features' code", {}, "src/normlab/evaluation/features.py", {"features@main", "features@gn"}),
+    ("progress bars", {}, "src/normlab/base/progress.py", {"check"}),
+    ("params' schema", {}, "src/normlab/base/params.py", {"check"}),
+    ("a new norm's name", {}, "src/normlab/base/registry.py", {"check", "plots"}),
 ]
 
 

@@ -104,7 +104,7 @@ def test_wrong_input_gives_one_line(inside: Workspace, tmp_path: Path) -> None:
 def test_weights_that_are_nowhere_name_the_command_that_trains_them(
     inside: Workspace, tmp_path: Path
 ) -> None:
-    best = inside.path / "data/weights/gn/best.safetensors"
+    best = inside.path / "data/weights/gn.safetensors"
     kept = best.read_bytes()
     cache = inside.path / ".dvc/cache"
     try:
@@ -115,7 +115,7 @@ def test_weights_that_are_nowhere_name_the_command_that_trains_them(
         cache.rename(tmp_path / "cache")
         line = refusal("gn", tmp_path)
         assert line.startswith(
-            "data/weights/gn/best.safetensors: not here, and `dvc pull` did not bring it (failed"
+            "data/weights/gn.safetensors: not here, and `dvc pull` did not bring it (failed"
         )
         assert line.endswith("; `dvc repro evaluate@gn` trains it")
     finally:

@@ -85,8 +85,8 @@ def test_a_second_clone_retrains_nothing(
     ran = second.run("dvc", "repro", "--pull", "--allow-missing").stdout
     assert stages_run(ran) == []
     assert "Data and pipelines are up to date" in ran
-    second.run("dvc", "pull", "data/weights/gn/best.safetensors")
-    best = Path("data/weights/gn/best.safetensors")
+    second.run("dvc", "pull", "data/weights/gn.safetensors")
+    best = Path("data/weights/gn.safetensors")
     assert (second.path / best).read_bytes() == (finished.path / best).read_bytes()
 
     second.set(plots__dpi=40)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from normlab.base.architecture import flops_per_image
@@ -47,19 +48,27 @@ def test_shortcut_is_the_identity_with_zeros_for_new_channels() -> None:
     assert Block(16, 16, 1, "bn", 8).shortcut(x) is x
 
 
-def test_without_norm_convolutions_have_a_bias_and_nothing_else() -> None:
+def test_without_norm_convolutions_have_a_bias_and_one_scale() -> None:
     model = ResNet(2, 10, "nn")
-    weights = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    biases = [p for name, p in model.named_parameters() if name.endswith("bias")]
-    assert len(list(model.parameters())) == len(weights) + len(biases)
-    assert sorted(map(len, biases)) == sorted(map(len, weights))
     x = torch.randn(2, 3, 32, 32)
     nn.init.normal_(model.norm.bias)
-    with_bias = torch.nn.functional.conv2d(x, model.conv.weight, model.norm.bias, padding=1)
-    torch.testing.assert_close(model.norm(model.conv(x)), with_bias)
+    nn.init.constant_(model.norm.weight, 1.5)
+    expected = F.conv2d(x, 1.5 * model.conv.weight, model.norm.bias, padding=1)
+    torch.testing.assert_close(model.norm(model.conv(x)), expected)
+    extra = {m: sum(p.numel() for p in ResNet(2, 10, m).parameters()) for m in ("nn", "bn")}
+    assert extra["bn"] - extra["nn"] == sum([16] * 5 + [32] * 4 + [64] * 4) - 13
+
+
+def test_without_norm_the_network_starts_as_fixup_has_it() -> None:
+    torch.manual_seed(0)
+    model = ResNet(2, 10, "nn")
+    x = torch.randn(2, 3, 32, 32)
+    assert not model(x).any()
     # Each block starts as the identity: the features are those of the first convolution.
     first = torch.relu(model.norm(model.conv(x)))[:, :, ::4, ::4].mean((2, 3))
     torch.testing.assert_close(model.features(x)[:, :16], first)
+    std = model.blocks[-1].conv1.weight.std().item()
+    assert std == pytest.approx((2 / (9 * 64) / 6) ** 0.5, rel=0.02)
 
 
 def test_initialization_is_he_normal() -> None:

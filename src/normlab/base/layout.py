@@ -15,9 +15,9 @@ SCRATCH = "NORMLAB_SCRATCH"  #: environment variable: the scratch folder
 class RunFiles(NamedTuple):
     """The files of one run."""
 
-    best: Path  #: weights of the best epoch
-    history: Path  #: a folder: the weights after every epoch
+    weights: Path  #: of the best epoch
     log: Path
+    features: Path  #: distribution of the penultimate features after every epoch
     environment: Path
     metrics: Path
     predictions: Path
@@ -25,11 +25,11 @@ class RunFiles(NamedTuple):
 
 
 def run_files(run: str) -> RunFiles:
-    weights, records = Path("data/weights") / run, Path("data/runs") / run
+    records = Path("data/runs") / run
     return RunFiles(
-        weights / "best.safetensors",
-        weights / "history",
+        Path(f"data/weights/{run}.safetensors"),
         records / "log.csv",
+        records / "features.safetensors",
         records / "environment.json",
         records / "metrics.json",
         records / "predictions.csv",

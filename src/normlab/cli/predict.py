@@ -63,7 +63,7 @@ def weights(run: str) -> Path:
     names = pipeline.runs()
     if run not in names:
         raise NormlabError(f"run = {run}: must be one of {', '.join(names)}")
-    path = run_files(run).best
+    path = run_files(run).weights
     if path.exists():
         return path
     command = [sys.executable, "-m", "dvc", "pull", str(path)]

@@ -4,19 +4,22 @@ import ctypes
 import logging
 import os
 import platform
-import shutil
+import re
 import sys
-import sysconfig
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from normlab.base.errors import NormlabError
 from normlab.compute.distributed import world_size
+
+COMPILER_CACHE = "TORCHINDUCTOR_CACHE_DIR"  #: PyTorch's environment variable
+Module = TypeVar("Module", bound=nn.Module)
 
 #: `compile: auto` compiles from so many FLOPs on: about where the time saved exceeds the half
 #: minute that compiling takes (benchmarks/throughput.py prints both)
@@ -45,8 +48,6 @@ class Runtime:
         """
         if not self.compiles:
             return function
-        # It warns on machines with CUDA's tools and no GPU.
-        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         # CUDA graphs: at batch size 8 a step is bound by launching its kernels.
         mode = "reduce-overhead" if self.device.type == "cuda" else None
         options: dict[str, Any] | None = None
@@ -110,12 +111,45 @@ def _compiles(setting: str | bool, flops: float, device: torch.device, devices: 
     )
     if not wished:
         return False
-    missing = missing_compiler()
-    if missing and setting is True:
-        raise NormlabError(f"train.compile = true: {missing}; use train.compile = auto")
-    if missing:
-        print(f"warning: {missing}; training without torch.compile, slower", file=sys.stderr)
-    return not missing
+    fault = compiler_fault(device)
+    if fault and setting is True:
+        raise NormlabError(f"train.compile = True: {fault}; use train.compile = auto")
+    if fault:
+        print(f"warning: {fault}; going on without torch.compile, slower", file=sys.stderr)
+    return not fault
+
+
+def compiler_fault(device: torch.device) -> str | None:
+    """Why torch.compile does not work on this machine; None if it does.
+
+    It is tried: a compiler that is there may still not work, nor find its headers, nor the space
+    for what it writes.
+    """
+    cache = os.environ.get(COMPILER_CACHE)
+    if cache and not _can_write(Path(cache)):
+        del os.environ[COMPILER_CACHE]  # importing the compiler, as optimizers do, would fail
+        return f"{COMPILER_CACHE} = {cache}: cannot be written to"
+    # It warns on machines with CUDA's tools and no GPU.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    number = time.time_ns() % 1_000_003  # in the code, so that nothing compiled before is found
+    try:
+        torch.compile(lambda x: x + number, dynamic=False)(torch.zeros(8, device=device))
+    except Exception as error:  # torch wraps whatever goes wrong in types of its own
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        telling = [line for line in lines if re.search(r"\berror: |No space|denied", line)]
+        reason = (telling or lines or [type(error).__name__])[0]
+        return f"torch.compile does not work here ({reason})"
+    finally:
+        torch._dynamo.reset()
+    return None
+
+
+def _can_write(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
 
 
 def keep_memory() -> None:
@@ -135,17 +169,7 @@ def keep_memory() -> None:
     mallopt(m_top_pad, 64 * 2**20)
 
 
-def missing_compiler() -> str | None:
-    """What torch.compile lacks on this machine, or None."""
-    if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++")):
-        return "no C++ compiler is found (g++ or clang++)"
-    header = Path(sysconfig.get_path("include")) / "Python.h"
-    if not header.exists():
-        return f"Python's header files are not installed ({header})"
-    return None
-
-
-def channels_last(model: nn.Module, runtime: Runtime) -> nn.Module:
+def channels_last(model: Module, runtime: Runtime) -> Module:
     """Move `model` to the runtime's device, its weights in the layout convolutions are fast in."""
     return model.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -1,5 +1,8 @@
 """The residual network for CIFAR-10 of He et al. 2016 (arXiv:1512.03385, section 4.2)."""
 
+import math
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -42,15 +45,21 @@ class ResNet(nn.Module):
         """He et al. 2015's initialization (arXiv:1502.01852, equation 14), as in section 4.2.
 
         Without a norm, nothing keeps the sum of shortcut and branch from growing block by block,
-        and lr 0.1 diverges. There each branch's last convolution starts at zero, so that every
-        block starts as the identity (Zhang et al. 2019, Fixup, arXiv:1901.09321, rule 1).
+        and lr 0.1 diverges. There it is Fixup's (Zhang et al. 2019, arXiv:1901.09321): the last
+        convolution of each branch and the linear layer start at zero (rule 1), the first
+        convolution of each branch smaller by the root of the number of blocks (rule 2).
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        for block in self.blocks:
-            if isinstance(block, Block) and not getattr(block.norm2, "normalizes", True):
-                nn.init.zeros_(block.conv2.weight)
+        if not getattr(self.norm, "normalizes", True):
+            with torch.no_grad():
+                for block in self.blocks:
+                    assert isinstance(block, Block)
+                    block.conv1.weight /= math.sqrt(len(self.blocks))
+                    block.conv2.weight.zero_()
+                self.head.weight.zero_()
+                self.head.bias.zero_()
 
     def features(self, x: Tensor) -> Tensor:
         """Penultimate features `[N, 64]` of images `x` `[N, 3, H, W]`, normalized per channel."""

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,15 +16,16 @@ from torch.nn.parallel import DistributedDataParallel
 from normlab.base import files, progress
 from normlab.base.architecture import flops_per_image
 from normlab.base.errors import NormlabError
-from normlab.base.layout import RunFiles, run_files
+from normlab.base.layout import run_files
 from normlab.base.params import Train
 from normlab.compute import distributed, runtime
 from normlab.compute.inference import BATCH_SIZE, normalize, over_images
 from normlab.compute.runtime import Runtime
+from normlab.data import distribution
 from normlab.data.images import Images
 from normlab.nets import checkpoint
 from normlab.nets.checkpoint import Spec
-from normlab.nets.resnet import constrained
+from normlab.nets.resnet import ResNet, constrained
 from normlab.norms.base import norm_class
 from normlab.training.augmentation import Draws, crop, draw, pad
 from normlab.training.loss import cross_entropy
@@ -76,7 +76,7 @@ class Trainer:
     """
 
     def __init__(
-        self, job: Job, train: Images, val: Images, run: Runtime, model: nn.Module | None = None
+        self, job: Job, train: Images, val: Images, run: Runtime, model: ResNet | None = None
     ) -> None:
         self.job, self.runtime = job, run
         torch.manual_seed(job.seed)
@@ -99,9 +99,11 @@ class Trainer:
         parallel: nn.Module = self.model
         if distributed.world_size() > 1:
             parallel = DistributedDataParallel(self.model, forward_sync_buffers=False)
-        self.first_bad_step: int | None = (
-            None  #: of the newest epoch: where the loss left finiteness
-        )
+        #: of the newest epoch: the first step whose loss was not finite
+        self.first_bad_step: int | None = None
+        #: of the newest epoch: the penultimate features of all validation images, `[2001]`, see
+        #: `normlab.data.distribution`
+        self.feature_quantiles = np.empty(0, np.float32)
 
         def forward_backward(pixels: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
             with run.autocast():
@@ -119,7 +121,7 @@ class Trainer:
         # Compiled apart, forward and backward would need autograd between them: a twentieth of a
         # step on 8 images.
         self._forward_backward = run.compile(forward_backward, self.batch_size)
-        self._evaluate = run.compile(self.model, BATCH_SIZE)
+        self._features = run.compile(self.model.features, BATCH_SIZE)
 
     def epoch(self, epoch: int, bar: progress.EpochProgress | None = None) -> Row:
         """Train for `epoch` (from 1) and evaluate on the validation images; returns the log's row.
@@ -182,16 +184,21 @@ class Trainer:
         return loss, logits
 
     def evaluate(self) -> tuple[float, float]:
-        """Mean loss and error on the validation images."""
+        """Mean loss and error on the validation images; renews `feature_quantiles`."""
         self.model.eval()
-        part = distributed.shard(len(self.val_labels))
-        logits = over_images(
-            self._evaluate, self.val_pixels[part], self.mean, self.std, self.runtime
-        )
-        labels = self.val_labels[part]
+        count = len(self.val_labels)
+        part = distributed.shard(count)
+        pixels, labels = self.val_pixels[part], self.val_labels[part]
+        features = over_images(self._features, pixels, self.mean, self.std, self.runtime)
+        with torch.no_grad(), self.runtime.autocast():
+            logits = self.model.head(features).float()
         loss = F.cross_entropy(logits, labels, reduction="sum").double()
         wrong = (logits.argmax(1) != labels).sum().double()
-        total = distributed.all_sum(torch.stack([loss, wrong])) / len(self.val_labels)
+        total = distributed.all_sum(torch.stack([loss, wrong])) / count
+        everyone = features.new_zeros(count, features.shape[1])
+        everyone[part] = features
+        everyone = distributed.all_sum(everyone)
+        self.feature_quantiles = distribution.quantile_function(everyone.cpu().numpy())
         return float(total[0]), float(total[1])
 
     def state(self) -> dict[str, Any]:
@@ -203,7 +210,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-def synchronized(model: nn.Module) -> nn.Module:
+def synchronized(model: ResNet) -> ResNet:
     """`model`, with PyTorch's batch norms replaced by those that see the whole batch.
 
     Our own norms do so by themselves. Raises `NormlabError` on CPUs, where PyTorch has none.
@@ -232,9 +239,12 @@ def run(trainer: Trainer, scratch: Scratch | None) -> None:
     name, out = job.spec.run, run_files(job.spec.run)
     log: list[Row] = []
     environment: list[dict[str, Any]] = []
+    features: list[np.ndarray] = []  # a quantile function an epoch
+    best: dict[str, Tensor] = {}  # the weights of the best epoch
     if state := distributed.from_first(scratch.load() if scratch else None):
         trainer.load_state(state)
         log, environment = json.loads(state["log"]), json.loads(state["environment"])
+        features, best = list(state["features"].numpy()), state["best"]
         if scratch:
             print(f"{name}: going on after epoch {len(log)}", flush=True)
     environment.append({"from_epoch": len(log) + 1, **runtime.describe(device), "seconds": []})
@@ -245,6 +255,9 @@ def run(trainer: Trainer, scratch: Scratch | None) -> None:
             start = time.monotonic()
             row = trainer.epoch(len(log) + 1, bar)
             log.append(row)
+            features.append(trainer.feature_quantiles)
+            if best_epoch(log) == row["epoch"]:
+                best = {name: value.clone() for name, value in trainer.model.state_dict().items()}
             environment[-1]["seconds"].append(round(time.monotonic() - start, 2))
             if trainer.first_bad_step and job.train.on_divergence == "stop":
                 if scratch:
@@ -256,21 +269,22 @@ def run(trainer: Trainer, scratch: Scratch | None) -> None:
                 )
             if not scratch:
                 continue
-            checkpoint.save(
-                scratch.weights(row["epoch"]), trainer.model.state_dict(), job.spec, row["epoch"]
-            )
             scratch.save(
                 {
-                    "epoch": row["epoch"],
                     **trainer.state(),
+                    "best": best,
                     "log": json.dumps(log),
                     "environment": json.dumps(environment),
+                    "features": torch.from_numpy(np.stack(features)),
                 }
             )
             bar.epoch(report(name, row, epochs, environment[-1]["seconds"][-1]))
     if not scratch:
         return
-    write_outputs(out, log, environment, scratch)
+    checkpoint.save(out.weights, best, job.spec, best_epoch(log))
+    write_log(out.log, log)
+    distribution.write(out.features, np.stack(features))
+    files.write_json(out.environment, environment)
     print(
         f"{name}: best epoch {best_epoch(log)} of {len(log)}, "
         f"val accuracy {1 - log[best_epoch(log) - 1]['val_error']:.2%}",
@@ -289,32 +303,20 @@ def write_log(path: Path, log: list[Row]) -> None:
     files.write_csv(path, log, LOG_FIELDS)
 
 
-def write_outputs(
-    out: RunFiles, log: list[Row], environment: list[dict[str, Any]], scratch: Scratch
-) -> None:
-    """Copy the weights out of `scratch` and write the log and the record of the machine."""
-    with files.atomic(out.history) as folder:
-        folder.mkdir()
-        for row in log:
-            shutil.copy(scratch.weights(row["epoch"]), folder)
-    files.write_bytes(out.best, scratch.weights(best_epoch(log)).read_bytes())
-    write_log(out.log, log)
-    files.write_json(out.environment, environment)
-
-
 def determinants(job: Job, data: dict[str, str], device: Runtime) -> dict[str, Any]:
-    """What determines the bytes of a training, for `scratch.fingerprint`.
+    """What determines the bytes of a training, for `resume.fingerprint`.
 
     `data` are the digests of the files it is made from.
     """
     norm_class(job.spec.norm)  # loads its module, whose code counts
-    train = job.train.model_dump()
-    del train["devices"]  # a training may go on with another number of devices
+    # A training may go on with another number of devices; `compiled` says what `compile` led to.
+    train = job.train.model_dump(exclude={"devices", "compile"})
     return {
         "spec": asdict(job.spec),
         "train": train,
         "seed": job.seed,
         "data": data,
         "device": device.device.type,
-        "compiler": runtime.missing_compiler() is None,  # what compile: auto asks of the machine
+        "compiled": device.compiles,
+        "threads": torch.get_num_threads(),
     }

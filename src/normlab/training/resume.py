@@ -23,21 +23,21 @@ import torch
 from normlab.base import files
 from normlab.base.layout import scratch_root
 
-#: modules that check, report or show, and so cannot change what a training writes
-NEUTRAL_MODULES = frozenset(
-    f"normlab{name}" for name in ("", ".errors", ".params", ".progress", ".registry")
-)
-
 
 def fingerprint(determinants: dict[str, Any]) -> str:
     """A digest of `determinants`, of this project's code that is loaded, and of torch's version."""
     code = {
         name: files.sha256(module.__file__)
         for name, module in sorted(sys.modules.items())
-        if name.partition(".")[0] == "normlab" and name not in NEUTRAL_MODULES and module.__file__
+        if name.startswith("normlab.") and module.__file__ and _decides(name)
     }
     content = json.dumps([determinants, code, torch.__version__], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _decides(module: str) -> bool:
+    """Whether what a training writes can follow from `module`, as dvc.yaml has it."""
+    return module == "normlab.base.architecture" or module.split(".")[1] != "base"
 
 
 class Scratch:
@@ -74,15 +74,10 @@ class Scratch:
         if self._lock:
             self._lock.close()
 
-    def weights(self, epoch: int) -> Path:
-        """Where the weights after `epoch` are kept."""
-        return self.path / "history" / f"epoch-{epoch:05d}.safetensors"
-
     def save(self, state: dict[str, Any]) -> None:
-        """Keep `state`, tensors and plain values, atomically; it counts `state["epoch"]` epochs."""
-        digests = [files.sha256(self.weights(e)) for e in range(1, state["epoch"] + 1)]
+        """Keep `state`, tensors and plain values, atomically."""
         buffer = io.BytesIO()
-        torch.save({**state, "weights": digests}, buffer)
+        torch.save(state, buffer)
         content = buffer.getvalue()
         files.write_bytes(self.path / "state", hashlib.sha256(content).digest() + content)
 
@@ -97,9 +92,6 @@ class Scratch:
             if hashlib.sha256(content).digest() != digest:
                 raise ValueError("wrong checksum")
             state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
-            for epoch, expected in enumerate(state.pop("weights"), start=1):
-                if files.sha256(self.weights(epoch)) != expected:
-                    raise ValueError(f"wrong checksum of epoch {epoch}'s weights")
         except (ValueError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
             print(f"warning: {self.path}: damaged ({error}); starting over", file=sys.stderr)
             return None
