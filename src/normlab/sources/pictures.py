@@ -1,6 +1,7 @@
 """Image files: how a folder of them is listed, and how one becomes RGB of 8 bits."""
 
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,9 @@ def decode(path: Path) -> Image.Image:
     """
     content = io.BytesIO(path.read_bytes())  # by its path, Pillow turns some TIFF files twice
     try:
-        image = Image.open(content)
-        ImageOps.exif_transpose(image, in_place=True)
+        with warnings.catch_warnings(action="ignore"):  # what cannot be read is told below
+            image = Image.open(content)
+            ImageOps.exif_transpose(image, in_place=True)
     except UnidentifiedImageError:
         raise NormlabError(f"{path}: is no image") from None
     except Exception as error:  # there is no list of what Pillow's decoders raise
