@@ -117,11 +117,16 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         elif how == "odd-length":
             self.begin("many")
             self.wfile.write(b"x" * 500)
+        elif how == "encoded":
+            content = (Path(self.directory) / Path(self.path).name).read_bytes()
+            self.begin(len(content), "x-gzip")
+            self.wfile.write(content)
         else:
             super().do_GET()
 
-    def begin(self, length: object) -> None:
+    def begin(self, length: object, encoding: str = "identity") -> None:
         self.send_response(200)
+        self.send_header("Content-Encoding", encoding)
         self.send_header("Content-Length", str(length))
         self.end_headers()
 
@@ -573,6 +578,14 @@ def test_a_lookup_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_pa
     line = refusal(lambda: fetch.download("http://example.invalid/x", tmp_path / "x"))
     ended.set()
     assert line == "no answer in 0.5 s"
+
+
+def test_an_archive_stays_packed_whatever_the_server_calls_it(
+    server: str, served: Path, tmp_path: Path
+) -> None:
+    pack(served / "x.tar.gz", parts())
+    fetch.download(f"{server}/encoded/x.tar.gz", tmp_path / "x")
+    assert files.sha256(tmp_path / "x") == files.sha256(served / "x.tar.gz")
 
 
 def test_an_odd_length_of_a_server_is_no_matter(server: str, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def download(url: str, path: Path) -> Path:
     sends only a part.
     """
     import requests
+    import urllib3
 
     try:
         with _answer(url) as answer:
@@ -33,10 +34,11 @@ def download(url: str, path: Path) -> Path:
             length = answer.headers.get("Content-Length", "")
             total = int(length) if length.isdecimal() else None
             with files.atomic(path) as temporary, temporary.open("wb") as file:
-                pieces = answer.iter_content(1 << 16)
+                # As they come: some servers call an archive's own compression an encoding.
+                pieces = answer.raw.stream(1 << 16, decode_content=False)
                 for piece in track(pieces, f"downloading {path.name}", total, len):
                     file.write(piece)
-    except (requests.RequestException, ValueError) as error:  # ValueError: what is no address
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
         raise NormlabError(_reason(error)) from None
     return path
 
@@ -49,7 +51,9 @@ def _answer(url: str) -> Any:
 
     def ask() -> None:
         try:
-            answers.put(requests.get(url, stream=True, timeout=(START / 2, STALL)))
+            headers = {"Accept-Encoding": "identity"}
+            times = (START / 2, STALL)
+            answers.put(requests.get(url, headers=headers, stream=True, timeout=times))
         except Exception as error:
             answers.put(error)
 
