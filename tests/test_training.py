@@ -349,7 +349,7 @@ def test_outputs_that_cannot_be_written_give_one_line_and_the_next_start_trains_
     blocked.write_text("in the way")
     [line] = Training(with_data, *RUN).wait(fails=True).splitlines()
     assert line.startswith("error: data/runs/bn")
-    assert line.endswith("; a file stands where a folder is needed; move it away")
+    assert line.endswith("; something stands there already; move it away")
     assert blocked.read_text() == "in the way"
     blocked.unlink()
     again = Training(with_data, *RUN).wait()
