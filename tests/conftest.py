@@ -22,7 +22,6 @@ from normlab.cli.demo import copy_files
 from normlab.data.images import Images
 
 ROOT = Path(__file__).resolve().parent.parent
-ARCHIVE = "CIFAR-10-images-d7d05618061fe37d830fb0419063d113c575ccbc.tar.gz"
 
 
 class Workspace:
@@ -220,13 +219,3 @@ def images() -> Callable[[int], Images]:
         return Images(pixels, np.arange(count) % 3, ("cat", "dog", "emu"))
 
     return make
-
-
-@pytest.fixture
-def mirror() -> Path:
-    """The folder that holds the CIFAR-10 archive; skips where there is none."""
-    places = [os.environ.get("NORMLAB_MIRROR", ""), str(ROOT.parent / "shared/datasets")]
-    for place in filter(None, places):
-        if (Path(place) / ARCHIVE).is_file():
-            return Path(place)
-    pytest.skip(f"no mirror: set NORMLAB_MIRROR to a folder that holds {ARCHIVE}")

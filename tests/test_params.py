@@ -19,14 +19,14 @@ from normlab.base.registry import NORMS
 INTEGER = "must be a valid integer"
 NUMBER = "must be a number, such as 0.001 or 1.0e-3"
 NORM = f"must be one of {', '.join(NORMS)}"
-DATASET = "must be one of cifar10, cifar10-jpeg, digits, folder:<path>"
+DATASET = "must be one of cifar10, digits, folder:<path>"
 GROUPS = "must divide the channels (16, 32, 64): one of 1, 2, 4, 8, 16"
 VAL_SIZE = "must be a fraction between 0 and 1, or a number of images from 1"
 MILESTONES = "must be increasing fractions of the training, between 0 and 1"
 QUANTILES = "must be increasing numbers between 0 and 1, at least one"
 COMPILE = "must be auto, true or false"
 BOOLEAN = "must be a valid boolean"
-TOP = "dataset, seed, norm, batch_size, split, model, train, features, plots"
+TOP = "dataset, seed, norm, batch_size, comparison, split, model, train, features, plots"
 
 #: what is written into params.yaml, as YAML; what the error says of key and value; what is allowed
 WRONG_VALUES = [
@@ -38,6 +38,7 @@ WRONG_VALUES = [
     ({"dataset": "mnist"}, "dataset = 'mnist'", DATASET),
     ({"dataset": "'folder:'"}, "dataset = 'folder:'", DATASET),
     ({"dataset": "3"}, "dataset = 3", DATASET),
+    ({"dataset": "cifar10-jpeg"}, "dataset = 'cifar10-jpeg'", DATASET),
     ({"batch_size": "0"}, "batch_size = 0", "must be greater than or equal to 1"),
     ({"batch_size": "-8"}, "batch_size = -8", "must be greater than or equal to 1"),
     ({"batch_size": "65537"}, "batch_size = 65537", "must be less than or equal to 65536"),
@@ -45,6 +46,22 @@ WRONG_VALUES = [
     ({"batch_size": "1.5"}, "batch_size = 1.5", INTEGER),
     ({"batch_size": "true"}, "batch_size = True", INTEGER),
     ({"batch_size": "null"}, "batch_size = None", INTEGER),
+    (
+        {"comparison.small_batch_size": "128"},
+        "comparison.small_batch_size = 128",
+        "must be less than comparison.batch_size = 128",
+    ),
+    (
+        {"comparison.batch_size": "8"},
+        "comparison.small_batch_size = 8",
+        "must be less than comparison.batch_size = 8",
+    ),
+    (
+        {"comparison.batch_size": "0"},
+        "comparison.batch_size = 0",
+        "must be greater than or equal to 1",
+    ),
+    ({"comparison": "8"}, "comparison = 8", "must hold the keys batch_size, small_batch_size"),
     ({"seed": "-1"}, "seed = -1", "must be greater than or equal to 0"),
     ({"seed": "2147483648"}, "seed = 2147483648", "must be less than 2147483648"),
     ({"seed": "0.5"}, "seed = 0.5", INTEGER),
@@ -134,9 +151,12 @@ WRONG_FILES = [
     (b"[" * 2000, "is not YAML", "recursion"),
     (b"norm: \xff\xfe\n", "is not UTF-8 text", "0xff in position 6"),
     (b"norm: \x00\n", "is not YAML", "#x0000"),
+    (b"norm: bn\nseed: 1\nnorm: ln\n", "is not YAML", "key norm is given twice in"),
+    (b"norm: bn\n'norm': bn\n", "is not YAML", "line 2, column 1"),
+    (b"train:\n  lr: 0.1\n  lr: 0.2\n", "is not YAML", "key lr is given twice in"),
 ]
 
-MISSING = ["dataset", "seed", "split", "split.val_size", "train", "train.lr", "plots.format"]
+MISSING = ["dataset", "seed", "comparison", "split.val_size", "train.lr", "plots.format"]
 
 GOOD_VALUES = [
     ({"split.val_size": "0.2"}, 0.2),
@@ -151,6 +171,7 @@ GOOD_VALUES = [
     ({"train.milestones": "[]"}, []),
     ({"features.quantiles": "[0, 1]"}, [0.0, 1.0]),
     ({"seed": "2147483647"}, 2147483647),
+    ({"comparison.small_batch_size": "127"}, 127),
     *(({"norm": norm}, norm) for norm in NORMS),
 ]
 
@@ -220,6 +241,15 @@ def test_a_missing_key_is_named(key: str, tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(content))
     assert refusal(path) == f"{key}: is missing; every key must be given"
+
+
+def test_one_key_in_two_sections_is_no_key_given_twice(tmp_path: Path) -> None:
+    """As batch_size is; nor is one that overrides what `<<` merges."""
+    path = tmp_path / "params.yaml"
+    text = (ROOT / "params.yaml").read_text()
+    path.write_text(text.replace("\nplots:\n", "\nplots:\n  <<: {dpi: 99, format: svg}\n"))
+    assert "<<" in path.read_text()
+    assert params.load(path) == params.load(ROOT / "params.yaml")
 
 
 def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:

@@ -1,19 +1,23 @@
 """Image files classified by a trained run: right class, any size, clear errors."""
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Workspace
+from conftest import ROOT, Workspace
 from PIL import Image
 
 from normlab.base.errors import NormlabError
 from normlab.base.files import read_csv
 from normlab.cli import predict
 from normlab.data import images
+from normlab.sources import folder
 
 
 @pytest.fixture
@@ -98,6 +102,68 @@ def test_wrong_input_gives_one_line(inside: Workspace, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(half)
     half.write_bytes(half.read_bytes()[:-30])
     assert refusal("gn", half).startswith(f"{half}: ")
+
+
+@pytest.mark.slow
+def test_a_name_that_the_terminal_cannot_show_is_escaped(
+    finished: Workspace, pictures: Path, tmp_path: Path
+) -> None:
+    name = "cat-\u732b-" + os.fsdecode(b"\xff") + ".png"
+    shutil.copy(sorted(pictures.rglob("*.png"))[0], tmp_path / name)
+    finished.environment["PYTHONIOENCODING"] = "ascii"
+    try:
+        done = finished.run(
+            "python", "-m", "normlab", "predict", "--csv", str(tmp_path / "out.csv"),
+            str(tmp_path / name),
+        )  # fmt: skip
+    finally:
+        del finished.environment["PYTHONIOENCODING"]
+    assert done.stdout.endswith(r"/cat-\u732b-\udcff.png" "\n")
+    [row] = read_csv(tmp_path / "out.csv")
+    assert row["file"] == str(tmp_path / name)
+
+
+def test_elsewhere_it_says_where_to_run(tmp_path: Path) -> None:
+    (tmp_path / "x.png").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "normlab", "predict", "x.png"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "error: dvc.yaml: No such file or directory; check the path, and run from the "
+        "repository's root\n"
+    )
+
+
+def test_of_a_folder_the_image_files_that_are_seen_are_taken(tmp_path: Path) -> None:
+    names = ("b.PNG", "a/c.jpg", ".hidden.png", "__MACOSX/b.png", "a/@eaDir/c.jpg", "Thumbs.db",
+             ".thumbnails/b.png", "a/notes.txt")  # fmt: skip
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).touch()
+    assert predict.expand(tmp_path) == [tmp_path / "a/c.jpg", tmp_path / "b.PNG"]
+
+
+def test_a_file_is_read_as_training_reads_it(tmp_path: Path) -> None:
+    """Turned, wide, transparent: the same pixels as in a data set `folder:`."""
+    generator = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    wide = Image.fromarray(generator.integers(0, 1 << 16, (32, 32)).astype(np.uint16))
+    clear = Image.fromarray(generator.integers(0, 256, (32, 32, 4), np.uint8))
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / name).mkdir(parents=True)
+        wide.save(tmp_path / name / "wide.png", exif=exif)
+        clear.save(tmp_path / name / "clear.png")
+    train, _ = folder.load(tmp_path)
+    for place, name in enumerate(("clear.png", "wide.png")):
+        pixels, resized = predict.read(tmp_path / "train/a" / name)
+        assert np.array_equal(pixels, train.pixels[place])
+        assert not resized
 
 
 @pytest.mark.slow

@@ -337,7 +337,7 @@ def test_a_full_disk_gives_one_line_and_no_half_written_file(
     before = digest(with_data.path / "data")
     [line] = Training(with_data, *RUN, largest_file=largest_file).wait(fails=True).splitlines()
     assert line.startswith("error: ")
-    assert line.endswith("; check that path, its permissions and the space left on its disk")
+    assert line.endswith("; raise the limit of a file's size (`ulimit -f`), or use another disk")
     assert digest(with_data.path / "data") == before
     assert not list(with_data.path.rglob("*.tmp"))
     Training(with_data, *RUN).wait()  # space is made: it goes on
@@ -356,7 +356,7 @@ def test_outputs_that_cannot_be_written_give_one_line_and_the_next_start_trains_
     blocked.write_text("in the way")
     [line] = Training(with_data, *RUN).wait(fails=True).splitlines()
     assert line.startswith("error: data/runs/bn")
-    assert line.endswith("; check that path, its permissions and the space left on its disk")
+    assert line.endswith("; something stands there already; move it away")
     assert blocked.read_text() == "in the way"
     blocked.unlink()
     again = Training(with_data, *RUN).wait()

@@ -1,5 +1,7 @@
 """One kind of error for everything a user can put right, and one place that prints it."""
 
+import errno
+import io
 import json
 import os
 import sys
@@ -7,6 +9,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+#: what to do about an `OSError`, by its errno
+ADVICE = {
+    errno.ENOENT: "check the path, and run from the repository's root",
+    errno.EACCES: "check the permissions there",
+    errno.EPERM: "check the permissions there",
+    errno.EROFS: "its disk is read-only; use another",
+    errno.ENOSPC: "make space on its disk",
+    errno.EDQUOT: "make space within your quota of its disk",
+    errno.EFBIG: "raise the limit of a file's size (`ulimit -f`), or use another disk",
+    errno.ENOTDIR: "a file stands where a folder is needed; move it away",
+    errno.EEXIST: "something stands there already; move it away",
+    errno.EISDIR: "a folder stands where a file is needed; move it away",
+    errno.EMFILE: "raise the limit of open files, `ulimit -n`",
+    errno.EIO: "its disk may be failing",
+}
 
 
 class NormlabError(Exception):
@@ -18,12 +36,7 @@ class NormlabError(Exception):
 
 
 def run_command(command: Callable[..., Any]) -> None:
-    """Run `command` as a typer command.
-
-    A `NormlabError` becomes one line on stderr and exit code 1, and so does an `OSError` (disk
-    full, no permission), which is the user's to put right as well. Anything else is a bug and
-    keeps its traceback.
-    """
+    """Run `command` as a typer command; see `run_app` for what becomes of its errors."""
     import typer
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -32,15 +45,36 @@ def run_command(command: Callable[..., Any]) -> None:
 
 
 def run_app(app: Callable[[], Any]) -> None:
-    """Call `app`; see `run_command` for what becomes of its errors."""
+    """Call `app`, a command line.
+
+    A `NormlabError` becomes one line on stderr and exit code 1, and so does an `OSError` (disk
+    full, no permission), which is the user's to put right as well. Anything else is a bug and
+    keeps its traceback. A reader of the output that has seen enough (`| head -1`) is no error, and
+    a character that the terminal cannot show is shown escaped.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except NormlabError as error:
         fail(str(error))
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        reason = os.strerror(error.errno) if error.errno else error
-        fail(f"{where}{reason}; check that path, its permissions and the space left on its disk")
+        fail(_line(error))
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own end
+            if not isinstance(error, BrokenPipeError):
+                fail(_line(error))
+
+
+def _line(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
+    return f"{where}{reason}{advice}"
 
 
 def fail(line: str) -> None:

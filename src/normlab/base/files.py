@@ -28,6 +28,10 @@ def atomic(path: Path | str) -> Iterator[Path]:
         if path.is_dir():  # a folder that is not empty cannot be replaced
             shutil.rmtree(path)
         temporary.replace(path)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):
+            error.filename = str(path)
+        raise
     finally:
         _remove(temporary)
 
@@ -60,15 +64,21 @@ def write_json(path: Path | str, content: Any) -> None:
 
 
 def write_csv(path: Path | str, rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> None:
-    """Write `rows` as CSV with the header `fields`; floats keep every digit they need."""
-    with atomic(path) as temporary, temporary.open("w", newline="") as file:
+    """Write `rows` as CSV with the header `fields`; floats keep every digit they need.
+
+    The text is UTF-8, and file names that are not keep their bytes.
+    """
+    with (
+        atomic(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.DictWriter(file, fields, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
 
 def read_csv(path: Path | str) -> list[dict[str, str]]:
-    with Path(path).open(newline="") as file:
+    with Path(path).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         return list(csv.DictReader(file))
 
 

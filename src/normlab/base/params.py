@@ -185,6 +185,21 @@ def check_run(name: str, norm: str, batch_size: int, groups: int) -> None:
         raise NormlabError(f"dvc.yaml: run {name}: {describe(error, Run)}") from None
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice in one mapping; YAML would take the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.MarkedYAMLError(
+                        f"the key {key.value} is given twice", key.start_mark
+                    )
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
 def load(path: Path | str = "params.yaml") -> Params:
     """Read and check params.yaml.
 
@@ -192,7 +207,7 @@ def load(path: Path | str = "params.yaml") -> Params:
     allowed there.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise NormlabError(f"{path}: no such file; run from the repository's root") from None
     except UnicodeDecodeError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from normlab.base import files, pipeline
 from normlab.base.errors import NormlabError
@@ -16,6 +16,7 @@ from normlab.compute import runtime
 from normlab.data.images import SIZE
 from normlab.evaluation.scores import Classifier
 from normlab.nets import checkpoint
+from normlab.sources.pictures import decode, visible
 
 FIELDS = ("file", "class", "probability")
 
@@ -79,7 +80,7 @@ def weights(run: str) -> Path:
 
 
 def expand(path: Path) -> list[Path]:
-    """`path` itself, or all image files below it, in the order of their names."""
+    """`path` itself, or all image files seen below it, in the order of their names."""
     if not path.exists():
         raise NormlabError(f"{path}: no such file or folder")
     if not path.is_dir():
@@ -88,23 +89,17 @@ def expand(path: Path) -> list[Path]:
     endings = {ending for ending, kind in kinds.items() if kind in Image.OPEN}
     found = [
         place
-        for place in path.rglob("*")
-        if place.suffix.lower() in endings and place.is_file() and not place.name.startswith(".")
+        for place in visible(path, "**/*")
+        if place.suffix.lower() in endings and place.is_file()
     ]
     if not found:
         raise NormlabError(f"{path}: holds no image files")
-    return sorted(found)
+    return found
 
 
 def read(path: Path) -> tuple[np.ndarray, bool]:
     """uint8 `[32, 32, 3]` of an image file, and whether it was resized, proportions or no."""
-    try:
-        with Image.open(path) as image:
-            picture = ImageOps.exif_transpose(image).convert("RGB")
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError,
-            SyntaxError) as error:  # fmt: skip
-        reason = "is no image" if isinstance(error, UnidentifiedImageError) else f"{error}"
-        raise NormlabError(f"{path}: {reason}") from None
+    picture = decode(path)
     if picture.size == (SIZE, SIZE):
         return np.asarray(picture), False
     small = picture.resize((SIZE, SIZE), Image.Resampling.LANCZOS)

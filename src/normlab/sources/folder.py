@@ -1,0 +1,49 @@
+"""A folder of image files, sorted into classes by their folders."""
+
+from pathlib import Path
+
+import numpy as np
+
+from normlab.base.errors import NormlabError
+from normlab.base.progress import track
+from normlab.data.images import SIZE, Images
+from normlab.sources.pictures import decode, visible
+
+NEEDED = (
+    f"needed are at least 2 classes, each with {SIZE}x{SIZE} images "
+    "in train/<class>/ and in test/<class>/"
+)
+
+
+def load(root: Path) -> tuple[Images, Images]:
+    """A tree `train/<class>/*`, `test/<class>/*` of 32x32 images, in the order of their names.
+
+    Raises `NormlabError` that names the file or folder which is not so.
+    """
+    if not root.is_dir():
+        raise NormlabError(f"dataset = folder:{root}: no such folder; {NEEDED}")
+    folders = [path for part in ("train", "test") for path in visible(root / part, "*")]
+    classes = tuple(sorted({path.name for path in folders if path.is_dir()}))
+    if len(classes) < 2:
+        raise NormlabError(f"dataset = folder:{root}: holds {len(classes)} classes; {NEEDED}")
+    return _read(root / "train", classes), _read(root / "test", classes)
+
+
+def _read(folder: Path, classes: tuple[str, ...]) -> Images:
+    paths: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        found = [path for path in visible(folder / name, "*") if path.is_file()]
+        if not found:
+            raise NormlabError(f"{folder / name}: holds no images; {NEEDED}")
+        paths += found
+        labels += [label] * len(found)
+    pixels = [_pixels(path) for path in track(paths, f"reading {folder}", len(paths))]
+    return Images(np.stack(pixels), np.array(labels, np.int64), classes)
+
+
+def _pixels(path: Path) -> np.ndarray:
+    image = decode(path)
+    if image.size != (SIZE, SIZE):
+        raise NormlabError(f"{path}: has {image.width}x{image.height} pixels, not {SIZE}x{SIZE}")
+    return np.asarray(image)

@@ -1,0 +1,177 @@
+"""What a user reads when something is wrong outside this code: one line that fits, or nothing."""
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from normlab.base import files
+from normlab.base.errors import NormlabError, run_app
+
+
+def error_of(app: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that `run_app` leaves of what `app` raises."""
+    with pytest.raises(SystemExit) as left:
+        run_app(app)
+    assert left.value.code == 1
+    line = capsys.readouterr().err
+    assert line.startswith("error: ")
+    assert line.count("\n") == 1
+    return line.removeprefix("error: ").rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOENT, "check the path, and run from the repository's root"),
+        (errno.ENOSPC, "make space on its disk"),
+        (errno.EDQUOT, "make space within your quota of its disk"),
+        (errno.EACCES, "check the permissions there"),
+        (errno.EROFS, "its disk is read-only; use another"),
+        (errno.ENOTDIR, "a file stands where a folder is needed; move it away"),
+        (errno.EEXIST, "something stands there already; move it away"),
+    ],
+)
+def test_an_error_of_the_system_names_the_file_and_fits(
+    number: int, advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def app() -> None:
+        raise OSError(number, os.strerror(number), "data/x")
+
+    assert error_of(app, capsys) == f"data/x: {os.strerror(number)}; {advice}"
+
+
+def test_an_error_without_number_or_advice_is_told_as_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def other() -> None:
+        raise OSError("the device\nis gone")
+
+    def loop() -> None:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), "data/x")
+
+    assert error_of(other, capsys) == "the device is gone"
+    assert error_of(loop, capsys) == f"data/x: {os.strerror(errno.ELOOP)}"
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_app(lambda: 1 / 0)
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Writes fail as on a full disk: the system names no file then."""
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", fail)
+    yield
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: files.write_text(path, "new"),
+        lambda path: files.write_csv(path, [{"a": 1}], ("a",)),
+    ],
+)
+def test_on_a_full_disk_the_file_is_named_and_the_old_one_stays(
+    write: Callable[[Path], None], full: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text("old")
+    line = error_of(lambda: write(path), capsys)
+    assert line == f"{path}: No space left on device; make space on its disk"
+    assert [place.read_text() for place in tmp_path.iterdir()] == ["old"]
+
+
+def test_the_temporary_file_is_not_what_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder/x").mkdir(parents=True)
+
+    def app() -> None:
+        with files.atomic(tmp_path / "file") as temporary:
+            temporary.read_text()
+
+    assert error_of(app, capsys).startswith(f"{tmp_path}/file: No such file or directory; ")
+
+
+def test_a_csv_keeps_names_of_any_characters(tmp_path: Path) -> None:
+    rows = [{"file": name} for name in ("é.png", "猫.png", os.fsdecode(b"\xff.png"))]
+    files.write_csv(tmp_path / "x.csv", rows, ("file",))
+    assert files.read_csv(tmp_path / "x.csv") == rows
+    assert b"\n\xff.png\n" in (tmp_path / "x.csv").read_bytes()
+
+
+PRINTS = """
+from normlab.base.errors import NormlabError, run_command
+
+def main(lines: int, wrong: bool = False):
+    for _ in range(lines):
+        print("é 猫 \\udcff")
+    if wrong:
+        raise NormlabError("é: wrong")
+
+run_command(main)
+"""
+
+
+def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `command` in bash; `$PRINTS` is a Python that runs the program above."""
+    return subprocess.run(
+        ["bash", "-c", command],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "PRINTS": PRINTS, **environment},
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"PYTHONIOENCODING": "ascii"}, r"\xe9 \u732b \udcff"),
+        ({"PYTHONIOENCODING": "latin-1"}, "\udce9 \\u732b \\udcff"),
+        ({"PYTHONIOENCODING": "utf-8"}, "é 猫 \\udcff"),
+    ],
+)
+def test_characters_that_cannot_be_shown_are_escaped(
+    environment: dict[str, str], expected: str
+) -> None:
+    done = shell(f'{sys.executable} -c "$PRINTS" 1', **environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{expected}\n", "")
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_seen_enough_is_no_error(lines: int, unbuffered: str) -> None:
+    """Whether the output is written at once, by and by, or at the end."""
+    done = shell(f'{sys.executable} -c "$PRINTS" {lines} | true', PYTHONUNBUFFERED=unbuffered)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_an_error_is_told_though_nobody_reads_the_output() -> None:
+    done = shell(f'{sys.executable} -c "$PRINTS" 1 --wrong | true', PYTHONUNBUFFERED="")
+    assert done.stderr == "error: é: wrong\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_an_error(unbuffered: str) -> None:
+    done = shell(f'{sys.executable} -c "$PRINTS" 1 >/dev/full', PYTHONUNBUFFERED=unbuffered)
+    assert done.stderr == "error: No space left on device; make space on its disk\n"
+    assert done.returncode == 1
+
+
+def test_an_error_of_ours_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def app() -> None:
+        raise NormlabError("norm = 3:\n  must be one of bn, ln")
+
+    assert error_of(app, capsys) == "norm = 3: must be one of bn, ln"

@@ -1,0 +1,221 @@
+"""Image files: whatever their kind, the pixels that a viewer shows, or one line why not."""
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from normlab.base.errors import NormlabError
+from normlab.sources.pictures import decode, visible
+
+WIDE = np.array([[0, 255, 256], [32767, 32768, 65535]], np.uint16)
+SHOWN = [0, 0, 1, 127, 128, 255]  #: what `WIDE` is in 8 bits
+GREEN = (20, 200, 60)
+
+
+def written(path: Path, image: Image.Image, kind: str, **options: object) -> Path:
+    image.save(path, kind, **options)
+    return path
+
+
+def tiff(path: Path, values: np.ndarray, bits: int, sample_format: int, black: int = 1) -> Path:
+    """An uncompressed little-endian TIFF of one channel; `black` 0: zero is white."""
+    height, width = values.shape
+    data = values.tobytes()
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: black, 273: 8, 277: 1, 278: height,
+            279: len(data), 339: sample_format}  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory)
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(NormlabError) as raised:
+        decode(path)
+    line = str(raised.value)
+    assert line.startswith(f"{path}: ")
+    assert line.splitlines() == [line]
+    assert "object at 0x" not in line
+    return line.removeprefix(f"{path}: ")
+
+
+def big_endian(values: np.ndarray) -> Image.Image:
+    return Image.frombytes("I;16B", values.shape[::-1], values.astype(">u2").tobytes())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: written(path, Image.fromarray(WIDE), "PNG"),
+        lambda path: written(path, Image.fromarray(WIDE), "TIFF"),
+        lambda path: written(path, Image.fromarray(WIDE), "TIFF", compression="tiff_lzw"),
+        lambda path: written(path, big_endian(WIDE), "TIFF"),
+        lambda path: written(path, big_endian(WIDE), "TIFF", compression="tiff_lzw"),
+        lambda path: written(path, Image.fromarray(WIDE), "PPM"),
+        lambda path: path.write_bytes(b"P2 3 2 65535 " + " ".join(map(str, WIDE.flat)).encode()),
+        lambda path: tiff(path, WIDE, 16, 1),
+    ],
+    ids=["PNG", "TIFF", "LZW", "big-endian", "big-endian LZW", "PGM", "plain PGM", "bare TIFF"],
+)
+def test_grey_of_16_bits_is_scaled_to_8(make: object, tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    make(path)  # type: ignore[operator]
+    pixels = np.asarray(decode(path))
+    assert pixels.shape == (2, 3, 3)
+    for channel in range(3):
+        assert pixels[..., channel].flatten().tolist() == SHOWN
+
+
+def test_grey_of_16_bits_in_jpeg_2000_is_scaled_to_8(tmp_path: Path) -> None:
+    values = np.repeat(np.repeat(WIDE, 16, 0), 16, 1)
+    path = written(tmp_path / "image", Image.fromarray(values), "JPEG2000")
+    assert np.asarray(decode(path))[8::16, 8::16, 0].flatten().tolist() == SHOWN
+
+
+def test_the_values_of_a_10_bit_pgm_are_scaled_too(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(b"P5 2 1 1023\n" + struct.pack(">2H", 1023, 512))
+    assert np.asarray(decode(path))[0, :, 0].tolist() == [255, 128]
+
+
+@pytest.mark.parametrize(
+    ("make", "mode"),
+    [
+        (lambda path: tiff(path, WIDE.astype("<f4"), 32, 3), "F"),
+        (lambda path: tiff(path, WIDE.astype("<u4"), 32, 1), "I"),
+        (lambda path: tiff(path, WIDE.astype("<i4"), 32, 2), "I"),
+        (lambda path: tiff(path, WIDE.astype("<i2"), 16, 2), "I"),
+        (lambda path: tiff(path, WIDE, 16, 1, black=0), "I;16"),  # which Pillow would show inverted
+        (lambda path: tiff(path, np.zeros((2, 3), "u1"), 12, 1), "I;16"),
+        (lambda path: path.write_bytes(b"Pf 3 2 -1.0\n" + WIDE.astype("<f4").tobytes()), "F"),
+    ],
+    ids=["float", "unsigned 32", "signed 32", "signed 16", "white is 0", "12 bits", "PFM"],
+)
+def test_values_without_a_natural_scale_are_refused(
+    make: object, mode: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "image")  # type: ignore[operator]
+    assert refusal(tmp_path / "image") == (
+        f"its values (Pillow's mode {mode}) have no natural scale to 8 bits; "
+        "save it as 8-bit or 16-bit PNG"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [("RGB", "PNG"), ("RGBA", "PNG"), ("P", "PNG"), ("P", "GIF"), ("CMYK", "TIFF"), ("LAB", "TIFF"),
+     ("YCbCr", "TIFF"), ("RGB", "BMP")],
+)  # fmt: skip
+def test_colours_are_the_same_in_every_mode(mode: str, kind: str, tmp_path: Path) -> None:
+    image = Image.new("RGB", (4, 4), GREEN)
+    image = image.quantize(4) if mode == "P" else image.convert(mode)
+    pixels = np.asarray(decode(written(tmp_path / "image", image, kind)))
+    np.testing.assert_allclose(pixels, np.full((4, 4, 3), GREEN), atol=4)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA"])
+def test_grey_has_three_equal_channels(mode: str, tmp_path: Path) -> None:
+    pixels = np.asarray(decode(written(tmp_path / "image", Image.new(mode, (4, 4)), "PNG")))
+    assert np.array_equal(pixels, np.full((4, 4, 3), 255 if mode == "LA" else 0))
+
+
+@pytest.mark.parametrize("alpha", [0, 128, 255])
+def test_what_is_transparent_lies_on_white(alpha: int, tmp_path: Path) -> None:
+    path = written(tmp_path / "image", Image.new("RGBA", (4, 4), (*GREEN, alpha)), "PNG")
+    expected = [255 + (value - 255) * alpha / 255 for value in GREEN]
+    np.testing.assert_allclose(np.asarray(decode(path))[0, 0], expected, atol=1)
+
+
+def test_a_transparent_colour_of_a_palette_is_white(tmp_path: Path) -> None:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, *GREEN])
+    path = written(tmp_path / "image", image, "GIF", transparency=1)
+    assert decode(path).getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF"])
+def test_of_several_images_the_first_is_taken(kind: str, tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (4, 4), color) for color in (GREEN, "black", "white")]
+    path = written(tmp_path / "image", frames[0], kind, save_all=True, append_images=frames[1:])
+    assert decode(path).getpixel((0, 0)) == GREEN
+
+
+@pytest.mark.parametrize(
+    ("kind", "wide"),
+    [("JPEG", False), ("PNG", False), ("PNG", True), ("TIFF", False), ("TIFF", True)],
+)
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_every_image_stands_upright(
+    kind: str, wide: bool, orientation: int, tmp_path: Path
+) -> None:
+    """By its orientation tag: a bright quarter that was top left is where it belongs."""
+    stored = np.zeros((32, 64), np.uint8)
+    stored[:16, :32] = 255
+    image = Image.fromarray(stored.astype(np.uint16) * 257 if wide else stored)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = written(tmp_path / "image", image, kind, exif=exif)
+    found = np.asarray(decode(path))[..., 0]
+    turned = {1: 0, 3: 2, 6: 3, 8: 1}[orientation]  # quarters, anticlockwise
+    np.testing.assert_allclose(found, np.rot90(stored, turned), atol=8)
+
+
+def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    for content in (b"", b"hello", b"GIF89z" + bytes(100)):
+        path.write_bytes(content)
+        assert refusal(path) == "is no image"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "BMP"])
+def test_a_truncated_image_is_refused(kind: str, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    Image.fromarray(noise).save(buffer, kind)
+    path = tmp_path / "image"
+    for share in (0.3, 0.9):
+        path.write_bytes(buffer.getvalue()[: int(len(buffer.getvalue()) * share)])
+        assert refusal(path).startswith(("is a damaged image (", "is no image"))
+
+
+def test_random_damage_never_ends_in_a_traceback(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    path, outcomes = tmp_path / "image", set()
+    for kind in ("PNG", "TIFF", "GIF", "BMP", "PPM", "TGA"):
+        buffer = io.BytesIO()
+        Image.fromarray(generator.integers(0, 256, (8, 8), np.uint8)).save(buffer, kind)
+        for _ in range(50):
+            content = np.frombuffer(buffer.getvalue(), np.uint8).copy()
+            content[generator.integers(0, len(content), 4)] = generator.integers(0, 256, 4)
+            path.write_bytes(content.tobytes())
+            try:
+                assert decode(path).mode == "RGB"
+                outcomes.add("decoded")
+            except NormlabError:
+                outcomes.add("refused")
+    assert outcomes == {"decoded", "refused"}
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError) as raised:
+        decode(tmp_path)
+    assert raised.value.filename == str(tmp_path)
+
+
+def test_hidden_files_and_what_systems_leave_are_passed_over(tmp_path: Path) -> None:
+    names = (
+        "b.png", "a.png", ".hidden.png", ".DS_Store", "._a.png", "Thumbs.db", "ehthumbs.db",
+        "Desktop.ini", "Icon\r", "deeper/c.png", "__MACOSX/a.png", "@eaDir/a.png", ".git/a.png",
+        "deeper/.thumbnails/c.png",
+    )  # fmt: skip
+    root = tmp_path / ".pictures"  # it was asked for by its name
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    found = [path.relative_to(root).as_posix() for path in visible(root, "**/*")]
+    assert found == ["a.png", "b.png", "deeper", "deeper/c.png"]
+    assert visible(root, "*.png") == [root / "a.png", root / "b.png"]
