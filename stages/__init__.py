@@ -21,6 +21,6 @@ if find_spec("torch") is None or find_spec("typer") is None:
         python = str(found[0] / "bin/python")
         os.execv(python, [python, *sys.orig_argv[1:]])
     sys.exit(
-        f"error: {sys.executable} has not the packages of normlab; "
+        f"error: {sys.executable} lacks packages that normlab needs; "
         "`make install && source .venv/bin/activate`, then the same command"
     )
