@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from statistics import mean
 from typing import IO, TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -79,38 +80,34 @@ def track(
 class Row:
     """How far one training is."""
 
-    def __init__(self, run: str, epochs: int, first: int | None = None, note: str = "") -> None:
-        """`first`: the epoch that it begins with, now; None if it has yet to say so itself."""
-        self.run, self.epochs, self.note = run, epochs, note
+    def __init__(self, run: str, epochs: int, done: float = 0, note: str = "") -> None:
+        """`done` epochs of `epochs` were done before; `note` stands in place of the time left."""
+        self.run, self.epochs, self.done, self.note = run, epochs, float(done), note
         self.accuracy: float | None = None
-        self._first = self._done = 0.0 if first is None else first - 1.0  # epochs
-        self._begin = self._newest = None if first is None else time.monotonic()
+        self._before, self._begin = self.done, time.monotonic()
+        self._newest = self._begin
+        self._seconds: list[float] = []  # that epochs took
 
     def step(self, share: float) -> None:
         """`share` of an epoch is done."""
-        self._done, self._newest = self._done + share, time.monotonic()
+        self.done, self._newest = self.done + share, time.monotonic()
 
     def epoch(self, line: EpochLine) -> None:
         """An epoch is done, of which `line` tells."""
-        now = time.monotonic()
-        if self._begin is None:
-            self._first, self._begin = line.epoch - 1.0, now - line.seconds
-        self._done, self._newest = float(line.epoch), now
+        self.done, self._newest = float(line.epoch), time.monotonic()
         self.epochs, self.accuracy = line.epochs, line.val_accuracy
-
-    @property
-    def done(self) -> float:
-        """Epochs that are done, the newest one in part."""
-        return self._done
+        self._seconds.append(line.seconds)
 
     @property
     def seconds_left(self) -> float | None:
-        """At the speed so far; None where nothing is known of it."""
-        if self._begin is None or self._newest is None or self._done <= self._first:
+        """At the speed so far, if all epochs are needed; None where nothing is known of it."""
+        if self._seconds:
+            each = mean(self._seconds)
+        elif self.done > self._before:
+            each = (self._newest - self._begin) / (self.done - self._before)
+        else:
             return None
-        speed = (self._done - self._first) / (self._newest - self._begin)
-        since = time.monotonic() - self._newest
-        return max(0.0, (self.epochs - self._done) / speed - since)
+        return max(0.0, (self.epochs - self.done) * each - (time.monotonic() - self._newest))
 
 
 class Bars:
@@ -124,9 +121,8 @@ class Bars:
         from rich.live import Live
 
         self.rows = {row.run: row for row in rows}
-        self._live = Live(
-            get_renderable=self._table, console=Console(highlight=False), refresh_per_second=4
-        )
+        self._console = Console(highlight=False)
+        self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=4)
 
     def __enter__(self) -> "Bars":
         self._live.__enter__()
@@ -137,25 +133,30 @@ class Bars:
 
     def print(self, line: str) -> None:
         """Show `line` above the bars, to stay."""
-        self._live.console.print(line, markup=False)
+        self._console.print(line, markup=False)
 
     def _table(self) -> "Table":
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
-        table = Table.grid(padding=(0, 2, 0, 0))
-        for justify in ("left", "left", "right", "right", "left"):
-            table.add_column(justify=justify, no_wrap=True, overflow="ellipsis")
+        table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+        for justify in ("left", "left", "right", "right"):
+            table.add_column(justify=justify, no_wrap=True)
+        table.add_column(ratio=1, no_wrap=True)  # the note may be long, and gives way
+        width = min(20, max(4, self._console.width - 50))
         for row in self.rows.values():
             note, left = row.note, row.seconds_left
             if not note and left is not None:
                 note = f"{timedelta(seconds=round(left))} left"
-            accuracy = "" if row.accuracy is None else f"val {row.accuracy:.2%}"
-            bar = ProgressBar(total=row.epochs, completed=row.done, width=20)
-            table.add_row(
-                Text(row.run), bar, f"{int(row.done + 1e-6)}/{row.epochs}", accuracy, Text(note)
-            )
+            bar: ProgressBar | str = ""
+            count = accuracy = ""
+            if row.done:
+                bar = ProgressBar(total=row.epochs, completed=row.done, width=width)
+                count = f"{int(row.done + 1e-6)}/{row.epochs}"  # the last step may lack a rounding
+            if row.accuracy is not None:
+                accuracy = f"val {row.accuracy:.2%}"
+            table.add_row(Text(row.run), bar, count, accuracy, Text(note))
         return table
 
 
@@ -178,7 +179,7 @@ def epochs(run: str, first: int, last: int, steps: int) -> Iterator[EpochProgres
     if not is_terminal(sys.stdout):
         yield EpochProgress()
         return
-    row = Row(run, last, first)
+    row = Row(run, last, done=first - 1)
 
     class Bar(EpochProgress):
         def step(self) -> None:

@@ -146,6 +146,7 @@ class Repro:
         self.name, self._targets, self._root, self._threads = name, targets, root, threads
         self._process: subprocess.Popen[str] | None = None
         self._tail: deque[str] = deque(maxlen=40)
+        self._ran = False  # any stage
         self._killed_at: float | None = None  # once it is to stop, by the monotonic clock
         self._told: set[psutil.Process] = set()  # to end
 
@@ -171,13 +172,15 @@ class Repro:
         ) as self._process:
             assert self._process.stdout  # it is a pipe
             for line in self._process.stdout:
+                self._ran |= line.startswith("Running stage")
                 if line.strip() and not self._killed_at:
                     self._tail.append(line.strip())
                     board.show(self.name, line.rstrip())
         if self._killed_at:
             return False
         succeeded = self._process.returncode == 0
-        outcome = "finished" if succeeded else f"failed: {self.reason}"
+        done = "finished" if self._ran else "up to date"
+        outcome = done if succeeded else f"failed: {self.reason}"
         board.show(self.name, f"{self.name}: {outcome}")
         return succeeded
 
@@ -223,8 +226,7 @@ class Board:
 
     #: what DVC says about its own work, and the summary, which `show_summary` shows
     NOISE = ("> ", "Running stage", "Updating lock", "Stage '", "To track", "git add", "dvc config",
-             "To enable", "Use `dvc push`", "Generating lock", "Data and pipelines", "| ",
-             "You are not in")  # fmt: skip
+             "To enable", "Use `dvc push`", "Generating lock", "Data and pipelines", "| ")  # fmt: skip
 
     def __init__(self, rows: Sequence[Row] = ()) -> None:
         self._lock = threading.Lock()
