@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import yaml
 
-from normlab.cli.demo import copy_files
 from normlab.data.images import Images
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,7 +81,16 @@ class Workspace:
 
 
 def copy_repository(target: Path) -> Workspace:
-    copy_files(ROOT, target)
+    """Copy what Git tracks in this repository, or would, into a new one."""
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard", "-z"],
+        check=True, stdout=subprocess.PIPE, text=True,
+    ).stdout  # fmt: skip
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+    subprocess.run(["git", "init", "--quiet", "--initial-branch=main", str(target)], check=True)
     return Workspace(target)
 
 

@@ -24,7 +24,7 @@ def study(jobs: Jobs = 2) -> None:
 
 @app.command()
 def demo(jobs: Jobs = 2) -> None:
-    """Run the whole pipeline on scikit-learn's digits, as a DVC experiment."""
+    """Run the whole pipeline on scikit-learn's digits, in a copy that needs no Git."""
     from normlab.cli import demo
 
     demo.run(jobs)

@@ -1,21 +1,23 @@
-"""The whole pipeline on small images, as a DVC experiment beside the user's own work."""
+"""The whole pipeline on small images, in a copy beside the user's own work; it needs no Git."""
 
-import io
+import fcntl
 import shutil
-import subprocess
-import sys
-import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from normlab.base import files
 from normlab.base.errors import NormlabError
-from normlab.base.layout import scratch_root
+from normlab.base.layout import RESULTS, scratch_root
 from normlab.cli import study
 
-EXPERIMENT = "demo"
-FOLDER = Path("demo-results")  #: where the experiment's results are put for looking at
+FOLDER = Path("demo-results")  #: where the results are put for looking at
+#: what a pipeline needs of the repository
+COPIED = (".dvc/config", ".dvc/page.html", ".dvc/plots", ".dvcignore", "data/seeds.csv",
+          "dvc.yaml", "params.yaml", "src", "stages")  # fmt: skip
 OVERRIDES: dict[str, Any] = {
     "dataset": "digits",
     "train.epochs": 8,
@@ -25,47 +27,51 @@ OVERRIDES: dict[str, Any] = {
 
 
 def run(jobs: int) -> None:
-    """Run the pipeline with OVERRIDES, `jobs` runs at a time; the workspace stays as it is.
+    """Run the pipeline with OVERRIDES, `jobs` runs at a time, and put its results into FOLDER.
 
-    An experiment of DVC's runs its stages one after the other. So a copy of the workspace, which
-    shares DVC's cache, runs them side by side first; the experiment then finds all in the cache.
+    It runs in a copy of the workspace that stays, with the workspace's DVC cache: what is done is
+    not done again. Raises `NormlabError` as `study.run` does, and while another demo runs there.
     """
     copy = scratch_root() / "demo"
-    copy_workspace(copy)
-    override(copy / "params.yaml", OVERRIDES)
-    study.run(jobs, copy)
-    shutil.rmtree(copy)
-
-    dvc = [sys.executable, "-m", "dvc"]
-    subprocess.run([*dvc, "exp", "remove", EXPERIMENT], capture_output=True)
-    settings = [f"--set-param={key}={_text(value)}" for key, value in OVERRIDES.items()]
-    _succeed([*dvc, "exp", "run", "--temp", f"--name={EXPERIMENT}", *settings])
-    archive = _succeed(["git", "archive", _revision(), "results"])
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-        files.extractall(FOLDER, filter="data")
-    print(f"\nThe summary, also in {FOLDER}/results/summary.md:\n")
-    print((FOLDER / "results/summary.md").read_text())
-    print(f"Pictures: {FOLDER}/results/figures/")
-    print(f"As a DVC experiment: dvc exp show, dvc metrics diff HEAD {EXPERIMENT}")
+    with locked(copy):
+        copy_pipeline(copy)
+        override(copy / "params.yaml", OVERRIDES)
+        study.run(jobs, copy)
+        with files.atomic(FOLDER) as folder:
+            shutil.copytree(copy / RESULTS, folder / RESULTS)
+    print(f"Now look at {FOLDER / RESULTS / 'report.html'}, or try")
+    print("    dvc exp run -S norm=ln    # another norm for the run main, on CIFAR-10")
+    print("    make study                # the study itself")
 
 
-def copy_workspace(target: Path) -> None:
-    """Copy the workspace, as it is now; the copy uses its DVC cache."""
-    shutil.rmtree(target, ignore_errors=True)
-    copy_files(Path(), target)
-    cache = _succeed([sys.executable, "-m", "dvc", "cache", "dir"]).decode().strip()
-    (target / ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n")
+@contextmanager
+def locked(copy: Path) -> Iterator[None]:
+    """Keep the folder `copy` to this process."""
+    copy.mkdir(parents=True, exist_ok=True)
+    with (copy / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise NormlabError(f"another demo is running in {copy}; wait for its end") from None
+        yield
 
 
-def copy_files(source: Path, target: Path) -> None:
-    """Copy what Git tracks in `source`, or would, into a new Git repository `target`."""
-    listed = _succeed(["git", "-C", str(source), "ls-files", "-co", "--exclude-standard", "-z"])
-    for name in filter(None, listed.decode().split("\0")):
-        if (source / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source / name, target / name)
-    _succeed(["git", "init", "--quiet", "--initial-branch=main", str(target)])
+def copy_pipeline(target: Path) -> None:
+    """Copy COPIED into `target`, over what is there; its DVC uses this workspace's cache."""
+    from dvc.config import Config
+
+    for name in COPIED:
+        source, copy = Path(name), target / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, copy)
+    cache = Config(".dvc")["cache"].get("dir", ".dvc/cache")
+    with Config(str(target / ".dvc")).edit("local") as settings:
+        settings["core"]["no_scm"] = True
+        settings["cache"]["dir"] = str(Path(cache).absolute())
 
 
 def override(path: Path, values: dict[str, Any]) -> None:
@@ -78,25 +84,3 @@ def override(path: Path, values: dict[str, Any]) -> None:
             place = place[section]
         place[last] = value
     path.write_text(yaml.safe_dump(content))
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _revision() -> str:
-    listed = _succeed([sys.executable, "-m", "dvc", "exp", "list", "--sha-only", "--all"])
-    for sha in listed.decode().split():
-        names = _succeed(["git", "for-each-ref", "--points-at", sha, "refs/exps"]).decode()
-        if names.strip().endswith(f"/{EXPERIMENT}"):
-            return sha
-    raise NormlabError("the experiment is not among those of `dvc exp list --all`")
-
-
-def _succeed(command: list[str]) -> bytes:
-    done = subprocess.run(command, capture_output=True)
-    if done.returncode:
-        output = (done.stdout + done.stderr).decode(errors="replace").strip().splitlines()
-        own = [line for line in output if line.startswith(("error: ", "ERROR: "))]
-        raise NormlabError(f"{' '.join(command[:5])}: {(own or output or ['failed'])[-1]}")
-    return done.stdout

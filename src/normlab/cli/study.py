@@ -1,70 +1,80 @@
 """The whole pipeline with its runs side by side, each by a `dvc repro` of its own.
 
 DVC itself runs stages one after the other. It does allow several `dvc repro` at once, each on
-other targets; this module starts them, shares the cores out between them, and shows how far they
-all are. dvc.lock ends as one `dvc repro` would have left it.
+other targets; this module starts them, shares the cores out between them, shows how far they all
+are, and ends them all when it is told to stop. dvc.lock ends as one `dvc repro` would have left it.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from functools import reduce
+from operator import getitem
 from pathlib import Path
+from typing import Any
 
+import psutil
 import yaml
-from rich.live import Live
-from rich.table import Table
 
-from normlab.base import params, pipeline
+from normlab.base import files, params, pipeline
 from normlab.base.errors import NormlabError
+from normlab.base.layout import RESULTS
+from normlab.base.progress import Bars, EpochLine, Row, is_terminal
+from normlab.base.registry import NORMS
 
 STAGES = ("train", "evaluate", "features")  #: of each run, in their order
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GRACE_S = 8  #: from a signal to SIGKILL; `docker stop` waits for 10 s
+POLL_S = 0.2
 
 
 def run(jobs: int, root: Path | str = ".") -> None:
     """Bring the pipeline in the repository `root` up to date, `jobs` runs at a time.
 
-    Raises `NormlabError` naming the runs that failed; the others are finished first.
+    Raises `NormlabError` naming the runs that failed, after the others have finished; and when
+    one of SIGNALS came, after all processes have ended. Trainings keep their state then.
     """
-    try:
-        _run(jobs, Path(root))
-    except KeyboardInterrupt:
-        raise NormlabError("interrupted; the same command goes on where it stood") from None
-
-
-def _run(jobs: int, root: Path) -> None:
+    root = Path(root)
+    require_git(root)
     names = by_duration(root)
     if jobs < 1:
         raise NormlabError(f"jobs = {jobs}: must be at least 1")
     threads = max(1, cores() // min(jobs, len(names)))
-    board = Board(names)
-    preparation = Repro(["split"], root, board, "data")
-    if not preparation.finish():
-        raise NormlabError(f"the data could not be prepared: {preparation.reason}")
+    epochs = params.load(root / "params.yaml").train.epochs
     # --single-item: a stage that another `dvc repro` is reading the outputs of cannot even be
     # checked, DVC's lock on them refuses; the stages above the runs are done already.
-    started = {
-        name: Repro(["--single-item", *(f"{stage}@{name}" for stage in STAGES)], root, board, name)
+    runs = [
+        Repro(name, ["--single-item", *(f"{stage}@{name}" for stage in STAGES)], root, threads)
         for name in names
-    }
-    with board, ThreadPoolExecutor(jobs) as pool:
-        done = {n: pool.submit(repro.finish, threads) for n, repro in started.items()}
-        try:
-            failed = [name for name, result in done.items() if not result.result()]
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for repro in started.values():
-                repro.stop()
-            raise
-    if failed:
-        reasons = "; ".join(f"{name}: {started[name].reason}" for name in failed)
-        raise NormlabError(f"{len(failed)} of {len(names)} runs failed: {reasons}")
-    last = Repro([], root, board, "plots")
-    if not last.finish():
-        raise NormlabError(f"plots failed: {last.reason}")
+    ]
+    with caught_signals() as caught:
+        finish([Repro("data", ["split"], root)], 1, Board(), caught)
+        with Board([Row(name, epochs, note="waiting") for name in names]) as board:
+            finish(runs, jobs, board, caught)
+        finish([Repro("plots", [], root)], 1, Board(), caught)
+    show_summary(root)
+
+
+def require_git(root: Path) -> None:
+    """Raise `NormlabError` where DVC refuses to work: outside of Git, unless it is set not to."""
+    whole = root.resolve()
+    if any((place / ".git").exists() for place in (whole, *whole.parents)):
+        return
+    from dvc.config import Config
+
+    if not Config(str(root / ".dvc"))["core"].get("no_scm"):
+        raise NormlabError(
+            "this folder is in no Git repository, which DVC needs: type `git init`, or get it by "
+            "`git clone`; `make demo` works without"
+        )
 
 
 def cores() -> int:
@@ -78,91 +88,197 @@ def by_duration(root: Path) -> list[str]:
     """The runs, those of small batches first: they take longest, and should not start last."""
     names = pipeline.runs(root / "dvc.yaml")
     table = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]["train"]["foreach"]
-    default = params.load(root / "params.yaml").batch_size
+    values: Any = params.load(root / "params.yaml").model_dump()
 
     def size(name: str) -> int:
+        """A number in dvc.yaml, or the name of a param, such as `${comparison.batch_size}`."""
         value = table[name]["batch_size"]
-        return value if isinstance(value, int) else default
+        return reduce(getitem, value[2:-1].split("."), values) if isinstance(value, str) else value
 
     return sorted(names, key=size)
+
+
+@contextmanager
+def caught_signals() -> Iterator[list[int]]:
+    """The signals of SIGNALS that have come; what ignores one, as `nohup` does, goes on so."""
+    caught: list[int] = []
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: caught.append(number))
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def finish(repros: Sequence["Repro"], jobs: int, board: "Board", caught: list[int]) -> None:
+    """Run `repros` to their end, `jobs` at a time, or until a signal is `caught`.
+
+    Raises `NormlabError` for those that failed, and for a signal.
+    """
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(repro.finish, board) for repro in repros]
+        while wait(futures, POLL_S).not_done:
+            # What cannot be shown is an exception, as when the terminal has been closed.
+            if caught or any(future.done() and future.exception() for future in futures):
+                for repro in repros:
+                    repro.stop(at_once=caught.count(signal.SIGINT) > 1)
+    if caught:
+        name = signal.Signals(caught[0]).name
+        raise NormlabError(f"stopped by {name}; the same command goes on where it stood")
+    failed = [r for r, future in zip(repros, futures, strict=True) if not future.result()]
+    if failed:
+        names = ", ".join(repro.name for repro in failed)
+        raise NormlabError(
+            f"{len(failed)} of {len(repros)} failed: {names}; {failed[0].name}: {failed[0].reason}"
+        )
 
 
 class Repro:
     """One `dvc repro` of some targets (all, if none are named), its output shown on a board."""
 
-    def __init__(self, targets: list[str], root: Path, board: "Board", name: str) -> None:
-        self.targets, self.root, self.board, self.name = targets, root, board, name
+    def __init__(
+        self, name: str, targets: Sequence[str], root: Path, threads: int | None = None
+    ) -> None:
+        """`threads`: of each process that computes."""
+        self.name, self._targets, self._root, self._threads = name, targets, root, threads
         self._process: subprocess.Popen[str] | None = None
-        self._tail: deque[str] = deque(maxlen=20)
+        self._tail: deque[str] = deque(maxlen=40)
+        self._ran = False  # any stage
+        self._killed_at: float | None = None  # once it is to stop, by the monotonic clock
+        self._told: set[psutil.Process] = set()  # to end
 
-    def finish(self, threads: int | None = None) -> bool:
-        """Run it to its end with `threads` threads a process; returns whether it succeeded."""
+    def finish(self, board: "Board") -> bool:
+        """Run it to its end; returns whether it succeeded."""
+        if self._killed_at:
+            return False
         environment = dict(os.environ)
-        if threads:
-            environment["OMP_NUM_THREADS"] = str(threads)
-        self._process = subprocess.Popen(
-            [*DVC, "repro", *self.targets],
-            cwd=self.root,
+        if self._threads:
+            environment["OMP_NUM_THREADS"] = str(self._threads)
+        # A session of its own: what the terminal sends to all, as on Ctrl-C, it gets by `stop`.
+        # When this process is killed, the stage ends at its next line, for which there is no
+        # reader then, and DVC with it.
+        with subprocess.Popen(
+            [*DVC, "repro", *self._targets],
+            cwd=self._root,
             env=environment,
             text=True,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-        )
-        assert self._process.stdout  # it is a pipe
-        for line in self._process.stdout:
-            if line.strip():
-                self._tail.append(line.strip())
-                self.board.show(self.name, line.rstrip())
-        succeeded = self._process.wait() == 0
-        self.board.show(self.name, "finished" if succeeded else f"failed: {self.reason}")
+            start_new_session=True,
+        ) as self._process:
+            assert self._process.stdout  # it is a pipe
+            for line in self._process.stdout:
+                self._ran |= line.startswith("Running stage")
+                if line.strip() and not self._killed_at:
+                    self._tail.append(line.strip())
+                    board.show(self.name, line.rstrip())
+        if self._killed_at:
+            return False
+        succeeded = self._process.returncode == 0
+        done = "finished" if self._ran else "up to date"
+        outcome = done if succeeded else f"failed: {self.reason}"
+        board.show(self.name, f"{self.name}: {outcome}")
         return succeeded
 
     @property
     def reason(self) -> str:
-        """The line that says why it failed: the stage's own error, or else the last one."""
-        own = [line for line in self._tail if line.startswith("error: ")]
-        return (own or list(self._tail) or ["no output"])[-1].removeprefix("error: ")
+        """The line that says why it failed: the stage's own error, DVC's, or else the last one."""
+        lines = list(self._tail) or ["no output"]
+        for start in ("error: ", "ERROR: "):
+            for line in reversed(lines):
+                if line.startswith(start):
+                    return line.removeprefix(start)
+        return lines[-1]
 
-    def stop(self) -> None:
-        if self._process and self._process.poll() is None:
-            self._process.terminate()
+    def stop(self, at_once: bool = False) -> None:
+        """End it, if this is called until `finish` returns.
+
+        It is DVC's stage that is told to end. DVC, which ends with it, is left to do so by itself:
+        killed in the wrong moment, it leaves half a dvc.lock. After GRACE_S, or `at_once`, all
+        are killed.
+        """
+        now = time.monotonic()
+        self._killed_at = self._killed_at or now + GRACE_S
+        if not self._process or self._process.poll() is not None:
+            return
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self._process.pid).children(recursive=True):
+                if child not in self._told:  # torchrun takes a second signal for a failure
+                    self._told.add(child)
+                    child.terminate()
+        if at_once or now > self._killed_at:
+            for child in self._told:
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
 
 class Board:
-    """The newest line of each run: in place in a terminal, one after the other elsewhere."""
+    """What runs print: in a terminal as bars with what else is to be seen above, or line by line.
 
-    #: what DVC says about its own work, of no interest beside several runs' progress
-    NOISE = ("Running stage", "> ", "Updating lock", "Stage '", "To track", "git add", "dvc config",
-             "To enable", "Use `dvc push`", "Generating lock", "Data and pipelines")  # fmt: skip
+    Without rows, as where there is but one `dvc repro`, always line by line.
+    """
 
-    def __init__(self, names: list[str]) -> None:
-        self._lines = dict.fromkeys(names, "waiting")
+    #: what DVC says about its own work, and the summary, which `show_summary` shows
+    NOISE = ("> ", "| ", "Running stage", "Updating lock", "Stage '", "To track", "git add",
+             "dvc config", "To enable", "Use `dvc push`", "Generating lock",
+             "Data and pipelines")  # fmt: skip
+
+    def __init__(self, rows: Sequence[Row] = ()) -> None:
         self._lock = threading.Lock()
-        self._live: Live | None = None
+        self._bars = Bars(rows) if rows and is_terminal(sys.stdout) else None
 
     def __enter__(self) -> "Board":
-        if sys.stdout.isatty():
-            self._live = Live(get_renderable=self._table, refresh_per_second=2)
-            self._live.__enter__()
+        if self._bars:
+            self._bars.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._live:
-            self._live.__exit__(None, None, None)
-            self._live = None
-
-    def _table(self) -> Table:
-        table = Table.grid(padding=(0, 2))
-        for name, line in self._lines.items():
-            table.add_row(name, line)
-        return table
+        if self._bars:
+            self._bars.__exit__(*exception)
 
     def show(self, name: str, line: str) -> None:
-        if line.strip().startswith(self.NOISE):
-            return
-        with self._lock:
-            text = line.removeprefix(f"{name}: ")
-            if name in self._lines:
-                self._lines[name] = text
-            if not self._live:
-                print(f"{name}: {text}" if name != "plots" else text, flush=True)
+        """Show `line`, which `name` printed."""
+        text = line.removeprefix(f"{name}: ")
+        if self._bars:
+            row = self._bars.rows[name]
+            if line.startswith("Running stage '"):
+                row.note = line.split("'")[1].partition("@")[0]
+            elif told := EpochLine.parse(line):
+                row.note = ""
+                row.epoch(told)
+            elif text != line:
+                row.note = text
+            elif not line.lstrip().startswith(self.NOISE):
+                self._bars.print(f"{name}: {line}")
+        elif not line.lstrip().startswith(self.NOISE):
+            with self._lock:
+                print(f"{name}: {text}", flush=True)
+
+
+def show_summary(root: Path | str) -> None:
+    """Print the results of the pipeline in `root`, accuracy and F1 in percent."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title in ("run", "norm"):
+        table.add_column(title, no_wrap=True)
+    for title in ("batch size", "best epoch", "val accuracy", "test accuracy", "test macro-F1"):
+        table.add_column(title, justify="right")
+    for row in files.read_csv(Path(root) / RESULTS / "summary.csv"):
+        scores = (float(row[key]) for key in ("val_accuracy", "test_accuracy", "test_f1_macro"))
+        table.add_row(
+            row["run"],
+            NORMS.get(row["norm"], row["norm"]),
+            row["batch_size"],
+            f"{row['epoch']} of {row['epochs']}",
+            *(f"{score:.2%}" for score in scores),
+        )
+    Console(highlight=False).print(table)

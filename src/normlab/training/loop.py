@@ -278,7 +278,7 @@ def run(trainer: Trainer, scratch: Scratch | None) -> None:
                     "features": torch.from_numpy(np.stack(features)),
                 }
             )
-            bar.epoch(report(name, row, epochs, environment[-1]["seconds"][-1]))
+            bar.epoch(epoch_line(name, row, epochs, environment[-1]["seconds"][-1]))
     if not scratch:
         return
     checkpoint.save(out.weights, best, job.spec, best_epoch(log))
@@ -292,10 +292,15 @@ def run(trainer: Trainer, scratch: Scratch | None) -> None:
     )
 
 
-def report(name: str, row: Row, epochs: int, seconds: float) -> str:
-    return (
-        f"{name}: epoch {row['epoch']}/{epochs}  val accuracy {1 - row['val_error']:.2%}  "
-        f"loss {row['train_loss']:.4f} train {row['val_loss']:.4f} val  {seconds:.1f} s"
+def epoch_line(name: str, row: Row, epochs: int, seconds: float) -> progress.EpochLine:
+    return progress.EpochLine(
+        name,
+        row["epoch"],
+        epochs,
+        val_accuracy=1 - row["val_error"],
+        train_loss=row["train_loss"],
+        val_loss=row["val_loss"],
+        seconds=seconds,
     )
 
 

@@ -1,0 +1,116 @@
+"""`make demo`: the pipeline beside the user's own work, without Git."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, Workspace, copy_repository
+from dvc.config import Config
+
+from normlab.base import files, params
+from normlab.base.errors import NormlabError
+from normlab.base.progress import EpochLine
+from normlab.cli import demo, study
+
+
+@pytest.fixture
+def download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """The repository without `.git`, as a downloaded archive has it; it is the working folder."""
+    made = copy_repository(tmp_path / "download")
+    shutil.rmtree(made.path / "results", ignore_errors=True)
+    shutil.rmtree(made.path / ".git")
+    monkeypatch.chdir(made.path)
+    monkeypatch.delenv("NORMLAB_SCRATCH", raising=False)
+    return made
+
+
+def test_results_replace_those_of_the_demo_before(
+    download: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(".scratch/demo").absolute()
+    content = "first"
+
+    def run(jobs: int, root: Path) -> None:
+        assert root == copy
+        assert params.load(root / "params.yaml").dataset == "digits"
+        files.write_text(root / "results/summary.md", content)
+
+    monkeypatch.setattr(study, "run", run)
+    before = Path("params.yaml").read_bytes()
+    demo.run(2)
+    files.write_text("demo-results/results/old.md", "of the first")
+    files.write_text(copy / "src/normlab/renamed.py", "# of the first")
+    files.write_text(copy / "data/runs/main/log.csv", "kept")
+    content = "second"
+    demo.run(2)
+    assert [path.name for path in Path("demo-results/results").iterdir()] == ["summary.md"]
+    assert Path("demo-results/results/summary.md").read_text() == "second"
+    assert not (copy / "src/normlab/renamed.py").exists()
+    assert (copy / "data/runs/main/log.csv").exists()
+    assert Path("params.yaml").read_bytes() == before
+    out = capsys.readouterr().out
+    assert "demo-results/results/report.html" in out
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+    def fail(jobs: int, root: Path) -> None:
+        raise NormlabError("one run failed")
+
+    monkeypatch.setattr(study, "run", fail)
+    with pytest.raises(NormlabError, match="one run failed"):
+        demo.run(2)
+    assert Path("demo-results/results/summary.md").read_text() == "second"
+
+
+def test_two_demos_at_once_are_refused(download: Workspace) -> None:
+    copy = Path(".scratch/demo")
+    with demo.locked(copy), pytest.raises(NormlabError, match=r"^another demo is running in "):
+        demo.run(1)
+
+
+@pytest.mark.parametrize("setting", ["", "[cache]\n    dir = /shared/cache\n"])
+def test_the_copy_uses_the_cache_of_the_workspace(download: Workspace, setting: str) -> None:
+    Path(".dvc/config.local").write_text(setting)
+    demo.copy_pipeline(Path("copy"))
+    config = Config(str(Path("copy/.dvc").absolute()))
+    assert config["core"]["no_scm"] is True
+    expected = "/shared/cache" if setting else str(download.path / ".dvc/cache")
+    assert config["cache"]["dir"] == expected
+
+
+def test_settings_of_the_demo_are_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", path)
+    demo.override(path, demo.OVERRIDES)
+    params.load(path)
+    before = yaml.safe_load((ROOT / "params.yaml").read_text())
+    after = yaml.safe_load(path.read_text())
+    assert after["train"]["momentum"] == before["train"]["momentum"]
+    assert after["train"]["flip"] is False
+
+
+@pytest.mark.slow
+def test_it_needs_no_git_learns_and_does_nothing_twice(download: Workspace) -> None:
+    download.keep_runs("main", "ln")
+    environment = {**download.environment, "PATH": str(Path(sys.executable).parent)}
+
+    def run() -> str:
+        command = [sys.executable, "-m", "normlab", "demo"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        return done.stdout
+
+    first, second = run(), run()
+    for out in (first, second):
+        rows = [line.split() for line in out.splitlines() if line.strip().endswith("%")]
+        table = {row[0]: [float(cell[:-1]) for cell in row if cell.endswith("%")] for row in rows}
+        assert set(table) == {"main", "ln"}
+        assert all(min(scores) > 85 for scores in table.values())
+        assert all(len(line) <= 80 for line in out.splitlines() if not EpochLine.parse(line))
+    assert "ln: epoch 1/" in first
+    assert "epoch 1/" not in second
+    assert {"main: up to date", "ln: up to date", "plots: up to date"} <= set(second.splitlines())
+    assert Path("demo-results/results/report.html").exists()
+    assert not Path("results").exists()
