@@ -166,6 +166,16 @@ class Training:
         return self.printed[fails]
 
 
+def summary(output: str) -> dict[str, list[float]]:
+    """The table that ends `make study`: the scores of each run, in percent."""
+    found = {}
+    for line in output.splitlines():
+        run, *cells = line.split() or [""]
+        if line.endswith("%") and not run.endswith(":"):
+            found[run] = [float(cell[:-1]) for cell in cells if cell.endswith("%")]
+    return found
+
+
 def stages_run(output: str) -> list[str]:
     """The stages whose commands DVC ran, from what it printed."""
     return re.findall(r"Running stage '(.*?)'", output)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT, Workspace, copy_repository
+from conftest import ROOT, Workspace, copy_repository, summary
 
 from normlab.base.errors import NormlabError
 from normlab.base.progress import EpochLine
@@ -217,7 +217,7 @@ def read_until(process: subprocess.Popen[str], *wanted: str) -> list[str]:
 @pytest.mark.slow
 def test_a_study_that_was_stopped_goes_on(workspace: Workspace) -> None:
     """No process outlives a signal, not even SIGKILL, and DVC's locks do not block the next."""
-    workspace.set(train__epochs=25)
+    workspace.set(train__epochs=12)
     first = start(workspace)
     read_until(first, "main: epoch", "bn: epoch")
     first.send_signal(signal.SIGTERM)
@@ -242,8 +242,7 @@ def test_a_study_that_was_stopped_goes_on(workspace: Workspace) -> None:
     assert not re.search(r"^(main|bn): epoch 1/", "\n".join([*lines, out]), re.MULTILINE)
     assert "main: finished" in out
     assert "bn: finished" in out
-    rows = [line.split() for line in out.splitlines() if line.strip().endswith("%")]
-    assert [row[0] for row in rows] == ["main", "bn"]
+    assert list(summary(out)) == ["main", "bn"]
     assert "up to date" in workspace.run("dvc", "status").stdout
 
 

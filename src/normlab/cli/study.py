@@ -55,6 +55,10 @@ def run(jobs: int, root: Path | str = ".") -> None:
         Repro(name, ["--single-item", *(f"{stage}@{name}" for stage in STAGES)], root, threads)
         for name in names
     ]
+    if is_up_to_date(root):
+        print("everything is up to date")
+        show_summary(root)
+        return
     with caught_signals() as caught:
         finish([Repro("data", ["split"], root)], 1, Board(), caught)
         with Board([Row(name, epochs, note="waiting") for name in names]) as board:
@@ -75,6 +79,13 @@ def require_git(root: Path) -> None:
             "this folder is in no Git repository, which DVC needs: type `git init`, or get it by "
             "`git clone`; `make demo` works without"
         )
+
+
+def is_up_to_date(root: Path) -> bool:
+    """Whether DVC has nothing to do; several `dvc repro` take longer to say so."""
+    return (
+        subprocess.run([*DVC, "status", "--quiet"], cwd=root, capture_output=True).returncode == 0
+    )
 
 
 def cores() -> int:
@@ -267,18 +278,18 @@ def show_summary(root: Path | str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for title in ("run", "norm"):
         table.add_column(title, no_wrap=True)
     for title in ("batch size", "best epoch", "val accuracy", "test accuracy", "test macro-F1"):
-        table.add_column(title, justify="right")
+        table.add_column(title.replace(" ", "\n"), justify="right", no_wrap=True)
     for row in files.read_csv(Path(root) / RESULTS / "summary.csv"):
         scores = (float(row[key]) for key in ("val_accuracy", "test_accuracy", "test_f1_macro"))
         table.add_row(
             row["run"],
             NORMS.get(row["norm"], row["norm"]),
             row["batch_size"],
-            f"{row['epoch']} of {row['epochs']}",
+            row["epoch"],
             *(f"{score:.2%}" for score in scores),
         )
-    Console(highlight=False).print(table)
+    Console(highlight=False).print("", table)
