@@ -1,4 +1,4 @@
-"""The README's tables, made from the committed files, so that no number in them is typed.
+"""The tables of README.md and docs/, made from committed files, so that no number is typed.
 
 A table stands between `<!-- NAME -->` and `<!-- end -->`; `make readme` renews all of them.
 """
@@ -35,7 +35,7 @@ JOBS = {
 
 
 def update(path: Path) -> None:
-    """Renew every table in `path`; raises `NormlabError` for one that has no source here."""
+    """Renew every table in `path`; raises `NormlabError` for one of an unknown kind."""
     files.write_text(path, renewed(path.read_text()))
 
 
@@ -84,20 +84,6 @@ def anchors(path: str) -> Table:
     return table
 
 
-def jpeg(path: str) -> Table:
-    """Validation accuracies, in percent, with JPEG's loss once and twice, of benchmarks/jpeg.py."""
-    table = [["norm", "batch size", "epoch", "trained on", "once", "twice", "difference"]]
-    for row in files.read_csv(path):
-        once, twice, difference, error = (
-            100 * float(row[name]) for name in ("once", "twice", "difference", "standard_error")
-        )
-        table.append(
-            [norm_name(row["norm"]), row["batch_size"], row["epoch"], row["trained_on"],
-             f"{once:.1f}", f"{twice:.1f}", f"{difference:+.1f} ± {error:.1f}"]
-        )  # fmt: skip
-    return table
-
-
 def measured(columns: dict[str, str], path: str) -> Table:
     """`columns` of a CSV that one of benchmarks/ wrote."""
     rows = files.read_csv(path)
@@ -113,7 +99,6 @@ def _aligned(column: list[str]) -> list[str]:
 
 TABLES: dict[str, Callable[[str], Table]] = {
     "anchors": anchors,
-    "jpeg": jpeg,
     "jobs": partial(measured, JOBS),
     "results": results,
     "speed": partial(measured, SPEED),
