@@ -54,7 +54,7 @@ def test_numbers_of_a_column_have_equally_many_decimals(tmp_path: Path) -> None:
 
 def test_an_unknown_table_is_named() -> None:
     with pytest.raises(
-        NormlabError, match="<!-- other x -->: must be one of anchors, jobs, results, speed"
+        NormlabError, match="<!-- other x -->: must be one of anchors, jobs, recipe, results, speed"
     ):
         readme.renewed("<!-- other x -->\n<!-- end -->")
 

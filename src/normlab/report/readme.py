@@ -84,6 +84,15 @@ def anchors(path: str) -> Table:
     return table
 
 
+def recipe(path: str) -> Table:
+    """Trials of the recipe, of benchmarks/recipe.py: a row a change, in percent."""
+    table = [["norm", "change", "epochs", "validation accuracy", "training error (augmented)"]]
+    for row in files.read_csv(path):
+        scores = (f"{100 * float(row[name]):.2f}" for name in ("val_accuracy", "train_error"))
+        table.append([row["norm"], row["change"], row["epochs"], *scores])
+    return table
+
+
 def measured(columns: dict[str, str], path: str) -> Table:
     """`columns` of a CSV that one of benchmarks/ wrote."""
     rows = files.read_csv(path)
@@ -100,6 +109,7 @@ def _aligned(column: list[str]) -> list[str]:
 TABLES: dict[str, Callable[[str], Table]] = {
     "anchors": anchors,
     "jobs": partial(measured, JOBS),
+    "recipe": recipe,
     "results": results,
     "speed": partial(measured, SPEED),
 }
