@@ -1,5 +1,7 @@
 """What people read: scores, tables, figures, and that files are whole or absent."""
 
+import dataclasses
+import json
 import math
 import re
 from pathlib import Path
@@ -86,7 +88,9 @@ def test_tables_hold_every_run_and_epoch(tmp_path: Path) -> None:
     assert {row["quantile"] for row in quantiles} == {"1 %", "99 %"}
     assert len(quantiles) == 2 * len(curves)
     assert len(files.read_csv(tmp_path / "summary.csv")) == len(RESULTS)
-    assert {path.stem for path in (tmp_path / "metrics").iterdir()} == {r.run for r in RESULTS}
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert list(metrics) == [r.run for r in RESULTS]
+    assert metrics["bn"] == {"val_accuracy": 82, "test_accuracy": 82, "test_macro_f1": 41}
 
 
 @pytest.mark.parametrize("chosen", [RESULTS, RESULTS[:1], RESULTS[3:]], ids=["all", "one", "nan"])
@@ -170,3 +174,14 @@ def test_the_report_copes_with_few_runs(tmp_path: Path, chosen: list[Result]) ->
     page = (tmp_path / "report.html").read_text()
     assert "bn and torch_bn are not both among the runs" in page
     assert "No norm was trained at batch size 128 and at a smaller one" in page
+
+
+@pytest.mark.filterwarnings("error")
+def test_class_names_that_the_font_lacks_are_drawn_as_numbers(tmp_path: Path) -> None:
+    names = {"cat": "\N{TEST TUBE} cat", "dog": "\u72ac $5$"}
+    predictions = [{k: names[v] for k, v in row.items()} for row in RESULTS[0].predictions]
+    renamed = [dataclasses.replace(result, predictions=predictions) for result in RESULTS]
+    drawn = figures.confusion(renamed)
+    labels = [label.get_text() for label in drawn.axes[0].get_xticklabels()]
+    assert labels == ["U+72AC \\$5\\$", "U+1F9EA cat"]
+    drawn.savefig(tmp_path / "figure.png")

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from normlab.base.registry import NORMS
@@ -235,8 +236,9 @@ def confusion(results: list[Result]) -> Figure:
             dark = share[row, column] > 0.5
             axis.text(column, row, count, ha="center", va="center", fontsize=8,
                       color="white" if dark else "black")  # fmt: skip
-    axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-    axis.set_yticks(range(len(classes)), classes)
+    names = [legible(name) for name in classes]
+    axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axis.set_yticks(range(len(names)), names)
     axis.set_xlabel("predicted")
     axis.set_ylabel("actual")
     axis.set_title(f"{_title(result)}: test images")
@@ -255,6 +257,13 @@ FIGURES: dict[str, Callable[[list[Result]], Figure]] = {
     "confusion": confusion,
     "runs": runs,
 }
+
+
+def legible(text: str) -> str:
+    """`text` as matplotlib can draw it: characters that the font lacks by number, `U+1F9EA`."""
+    font = get_font(findfont(FontProperties()))
+    drawn = (c if font.get_char_index(ord(c)) else f"U+{ord(c):04X}" for c in text)
+    return "".join(drawn).replace("$", r"\$")  # which would begin a formula
 
 
 def _title(result: Result) -> str:

@@ -113,9 +113,16 @@ def standard_error(accuracy: float, count: int) -> float:
 
 
 def write_tables(folder: Path, results: list[Result]) -> None:
-    """Write into `folder` metrics a file per run, curves, quantiles, predictions and a summary."""
-    for result in results:
-        files.write_json(folder / "metrics" / f"{result.run}.json", result.metrics)
+    """Write into `folder` DVC's metrics, curves, quantiles, predictions and a summary."""
+    metrics = {
+        result.run: {
+            "val_accuracy": _percent(result.metrics["val"]["accuracy"]),
+            "test_accuracy": _percent(result.metrics["test"]["accuracy"]),
+            "test_macro_f1": _percent(result.metrics["test"]["f1_macro"]),
+        }
+        for result in results
+    }
+    files.write_json(folder / "metrics.json", metrics)
     curves = [
         {
             "run": result.run,
@@ -149,6 +156,10 @@ def write_tables(folder: Path, results: list[Result]) -> None:
     summary = summarize(results)
     files.write_csv(folder / "summary.csv", summary, tuple(summary[0]))
     files.write_text(folder / "summary.md", markdown(results))
+
+
+def _percent(fraction: float) -> float:
+    return round(100 * fraction, 2)
 
 
 def summarize(results: list[Result]) -> list[dict[str, Any]]:
