@@ -10,12 +10,13 @@ INSTALLED := .venv/requirements.txt
 # would compile torch's sources anew.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: help install s3 demo study experiments test locked lint format readme lock
+.PHONY: help install s3 demo study test locked lint format readme lock
 
 help: ## What can be made
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
-install: $(INSTALLED) ## Make .venv with the pinned dependencies
+install: $(INSTALLED) ## Make .venv with the pinned dependencies; bring the committed runs
+	if git rev-parse --git-dir >/dev/null 2>&1; then dvc pull --allow-missing; fi
 
 $(INSTALLED): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: $(PYTHON) is Python %d.%d; normlab needs 3.11 or newer: make PYTHON=python3.12" % sys.version_info[:2])'
@@ -36,12 +37,6 @@ demo: $(INSTALLED) ## Run the whole pipeline on small images, in minutes, beside
 study: $(INSTALLED) ## Run the whole pipeline of params.yaml, JOBS=2 runs side by side
 	python -m normlab study --jobs $(JOBS)
 
-# What drops a column of `dvc exp show`: its name's start matches.
-DROP := '.*(\.json:(train|test|norm|batch|epoch|images|diverged)|f1)|Created|State|Executor|params.yaml$$|(data|src|stages)/'
-
-experiments: $(INSTALLED) ## Compare DVC's experiments: what each changed, and its validation accuracy
-	@dvc exp show --only-changed --hide-workspace --md --no-pager --drop $(DROP)
-
 test: $(INSTALLED) lint ## Lint, check types, run the tests
 	python -m pytest
 
@@ -58,7 +53,7 @@ format: $(INSTALLED) ## Format the code
 	ruff check --fix .
 	ruff format .
 
-readme: $(INSTALLED) ## Renew the README's tables from results/ and benchmarks/
+readme: $(INSTALLED) ## Renew the tables of README.md and docs/ from results/ and benchmarks/
 	python -m normlab readme
 
 LOCK := uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-annotate \

@@ -8,10 +8,12 @@ from normlab.report import figures, html, results, seeds
 def main() -> None:
     config = params.load()
     options = config.plots
-    found = [results.load(run) for run in pipeline.runs()]
+    usual = config.comparison.batch_size
+    found = [results.load(run, usual) for run in pipeline.runs()]
     setup = {
         "dataset": config.dataset,
         "seed": config.seed,
+        "comparison": config.comparison.model_dump(),
         "split": config.split.model_dump(),
         "model": config.model.model_dump(),
         "train": config.train.model_dump(),

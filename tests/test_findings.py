@@ -30,7 +30,7 @@ def run(
         "norm": norm, "batch_size": batch_size, "epoch": 3, "epochs": 3, "diverged": False,
         "train": values, "val": values, "test": values, "images": {"val": val},
     }  # fmt: skip
-    return Result(f"{norm}-{batch_size}", metrics, log, quantiles, predictions)
+    return Result(f"{norm}-{batch_size}", metrics, log, quantiles, predictions, batch_size == 128)
 
 
 def share(hits: int, total: int = 1000, start: int = 0) -> list[bool]:

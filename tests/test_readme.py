@@ -10,12 +10,14 @@ from normlab.base import files
 from normlab.base.errors import NormlabError
 from normlab.report import readme
 
+PAGES = [path.relative_to(ROOT) for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))]
+
 
 def test_the_tables_are_those_of_the_committed_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    text = (ROOT / "README.md").read_text()
-    assert text.count("<!-- end -->") >= 2
-    assert readme.renewed(text) == text, "`make readme` renews them"
+    assert sum(page.read_text().count("<!-- end -->") for page in PAGES) >= 7
+    for page in PAGES:
+        assert readme.renewed(page.read_text()) == page.read_text(), "`make readme` renews them"
 
 
 def test_a_table_follows_its_source(tmp_path: Path) -> None:
@@ -41,12 +43,6 @@ def test_results_stand_beside_what_others_report(
                     ("run", "test_accuracy"))  # fmt: skip
     text = readme.renewed("<!-- anchors anchors.csv -->\n<!-- end -->")
     assert "| `x` | Layer (LN) | 8 | 87.6 | 90.0 | -2.4 |" in text
-    row = {"norm": "gn", "batch_size": 8, "trained_on": "once", "epoch": 9, "once": 0.8,
-           "twice": 0.75, "difference": -0.05, "standard_error": 0.003}  # fmt: skip
-    files.write_csv(Path("jpeg.csv"), [row], tuple(row))
-    text = readme.renewed("<!-- jpeg jpeg.csv -->\n<!-- end -->")
-    assert "| Group (GN) | 8 | 9 | once | 80.0 | 75.0 | -5.0 ± 0.3 |" in text
-    assert "| --- | ---: | ---: | --- | ---: | ---: | ---: |" in text
 
 
 def test_numbers_of_a_column_have_equally_many_decimals(tmp_path: Path) -> None:
@@ -58,13 +54,19 @@ def test_numbers_of_a_column_have_equally_many_decimals(tmp_path: Path) -> None:
 
 def test_an_unknown_table_is_named() -> None:
     with pytest.raises(
-        NormlabError, match="<!-- other x -->: must be one of anchors, jpeg, jobs, results, speed"
+        NormlabError, match="<!-- other x -->: must be one of anchors, jobs, recipe, results, speed"
     ):
         readme.renewed("<!-- other x -->\n<!-- end -->")
 
 
-def test_links_lead_to_files() -> None:
-    links = re.findall(r"\]\((?!http|#)(.+?)\)", (ROOT / "README.md").read_text())
-    assert len(links) > 10
-    for link in links:
-        assert (ROOT / link).exists(), link
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_lead_to_files(page: Path) -> None:
+    for link in re.findall(r"\]\((?!http|#)(.+?)\)", (ROOT / page).read_text()):
+        assert (ROOT / page.parent / link).exists(), link
+
+
+def test_the_readme_is_short_and_links_every_page() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    for page in PAGES:
+        assert page == Path("README.md") or f"]({page})" in text

@@ -98,7 +98,7 @@ def test_a_second_clone_retrains_nothing(
 
 @pytest.mark.slow
 def test_a_fresh_clone_has_what_the_repository_ships(finished: Workspace, tmp_path: Path) -> None:
-    """`predict` and a change of the plots need nothing but the clone."""
+    """It predicts, trains nothing without an edit, and one run where the norm is changed."""
     author = clone(finished.path, tmp_path / "author")
     shutil.copytree(finished.path / ".dvc/cache", author.path / ".dvc/cache")
     shutil.rmtree(author.path / "data/remote", ignore_errors=True)  # this repository's study
@@ -106,7 +106,7 @@ def test_a_fresh_clone_has_what_the_repository_ships(finished: Workspace, tmp_pa
     author.run("git", "add", "--all", "data/remote")
     author.run("git", "commit", "--quiet", "-m", "the shipped remote")
     shipped = [p for p in (author.path / "data/remote").rglob("*") if p.is_file()]
-    assert sum(p.stat().st_size for p in shipped) < 2**20  # neither images nor all epochs' weights
+    assert sum(p.stat().st_size for p in shipped) < 2**20  # no images
 
     reader = clone(author.path, tmp_path / "reader")
     pictures = images.read(finished.path / "data/images/test.safetensors")
@@ -120,3 +120,12 @@ def test_a_fresh_clone_has_what_the_repository_ships(finished: Workspace, tmp_pa
         code.write("\n# an edit\n")
     ran = reader.run("dvc", "repro", "--pull", "--allow-missing").stdout
     assert stages_run(ran) == ["plots"]
+
+    other = clone(author.path, tmp_path / "other")
+    other.run("dvc", "pull", "--allow-missing")  # as `make install` does
+    ran = other.run("dvc", "exp", "run", "-S", "norm=ln").stdout
+    assert [stage for stage in stages_run(ran) if "@" in stage] == [
+        "train@main", "evaluate@main"
+    ]  # fmt: skip
+    ran = other.run("dvc", "exp", "run", "-S", "norm=torch_bn").stdout
+    assert not [stage for stage in stages_run(ran) if stage.startswith("train")]

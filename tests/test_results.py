@@ -1,5 +1,7 @@
 """What people read: scores, tables, figures, and that files are whole or absent."""
 
+import dataclasses
+import json
 import math
 import re
 from pathlib import Path
@@ -38,7 +40,7 @@ def result(run: str, norm: str, batch_size: int, accuracy: float, diverged: bool
     ]  # fmt: skip
     quantiles = [{"epoch": row["epoch"], "q1": loss, "q99": 5 * loss} for row in log]
     predictions = [{"actual": "cat", "predicted": "dog"}, {"actual": "dog", "predicted": "dog"}]
-    return Result(run, metrics, log, quantiles, predictions)
+    return Result(run, metrics, log, quantiles, predictions, metrics["batch_size"] == 128)
 
 
 RESULTS = [
@@ -59,9 +61,8 @@ def test_scores_are_scikit_learns() -> None:
 
 def test_best_is_by_validation_and_find_by_norm_and_batch_size() -> None:
     assert best(RESULTS).run == "bn"
-    assert find(RESULTS, "bn", 8) is RESULTS[2]
-    assert find(RESULTS, "bn", 16) is None
-    assert find(RESULTS, "ln", 128) is None
+    assert find(RESULTS, "bn") is RESULTS[1]
+    assert find(RESULTS, "ln") is None
 
 
 def test_standard_error_is_binomial() -> None:
@@ -87,7 +88,9 @@ def test_tables_hold_every_run_and_epoch(tmp_path: Path) -> None:
     assert {row["quantile"] for row in quantiles} == {"1 %", "99 %"}
     assert len(quantiles) == 2 * len(curves)
     assert len(files.read_csv(tmp_path / "summary.csv")) == len(RESULTS)
-    assert {path.stem for path in (tmp_path / "metrics").iterdir()} == {r.run for r in RESULTS}
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert list(metrics) == [r.run for r in RESULTS]
+    assert metrics["bn"] == {"val_accuracy": 82, "test_accuracy": 82, "test_macro_f1": 41}
 
 
 @pytest.mark.parametrize("chosen", [RESULTS, RESULTS[:1], RESULTS[3:]], ids=["all", "one", "nan"])
@@ -116,7 +119,7 @@ def test_sanity_gives_the_difference_of_the_curves() -> None:
 def test_a_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(results.NormlabError, match=r"data/runs/bn/metrics.json: no such file"):
-        results.load("bn")
+        results.load("bn", 128)
 
 
 def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
@@ -143,6 +146,7 @@ def test_the_report_is_one_file_that_asks_nothing_of_a_network(tmp_path: Path) -
     setup = {
         "dataset": "digits", "seed": 1, "model": {"n": 2, "groups": 8},
         "train": params.load(ROOT / "params.yaml").train.model_dump(),
+        "comparison": {"batch_size": 128, "small_batch_size": 8},
     }  # fmt: skip
     repeated = [Seeds("bn", 128, (0.5, 0.6))]
     for name in ("one.html", "two.html"):
@@ -164,8 +168,20 @@ def test_the_report_copes_with_few_runs(tmp_path: Path, chosen: list[Result]) ->
     setup = {
         "dataset": "digits", "seed": 1, "model": {"n": 2, "groups": 8},
         "train": params.load(ROOT / "params.yaml").train.model_dump(),
+        "comparison": {"batch_size": 128, "small_batch_size": 8},
     }  # fmt: skip
     html.write(tmp_path / "report.html", chosen, setup, [])
     page = (tmp_path / "report.html").read_text()
     assert "bn and torch_bn are not both among the runs" in page
     assert "No norm was trained at batch size 128 and at a smaller one" in page
+
+
+@pytest.mark.filterwarnings("error")
+def test_class_names_that_the_font_lacks_are_drawn_as_numbers(tmp_path: Path) -> None:
+    names = {"cat": "\N{TEST TUBE} cat", "dog": "\u72ac $5$"}
+    predictions = [{k: names[v] for k, v in row.items()} for row in RESULTS[0].predictions]
+    renamed = [dataclasses.replace(result, predictions=predictions) for result in RESULTS]
+    drawn = figures.confusion(renamed)
+    labels = [label.get_text() for label in drawn.axes[0].get_xticklabels()]
+    assert labels == ["U+72AC \\$5\\$", "U+1F9EA cat"]
+    drawn.savefig(tmp_path / "figure.png")

@@ -1,5 +1,6 @@
 """Means and deviations over seeds, out of what DVC shows of its experiments."""
 
+import json
 from pathlib import Path
 from statistics import stdev
 from typing import Any
@@ -19,46 +20,22 @@ def setup(seed: int, **changes: Any) -> dict[str, Any]:
     return {name: content[name] for name in names} | {"seed": seed} | changes
 
 
-class History:
-    """Commits and experiments, as `dvc exp show --json` has them, and their records of params."""
+def extract(config: Any, accuracies: dict[tuple[str, int], float]) -> list[dict[str, Any]]:
+    """What is extracted of a revision with these results."""
+    lines = ["run,norm,batch_size,test_accuracy,test_f1_micro,test_f1_macro"]
+    lines += [f"{n}-{s},{n},{s},{value},{value},{value}" for (n, s), value in accuracies.items()]
+    return seeds.extract(json.dumps(config), "\n".join(lines))
 
-    def __init__(self) -> None:
-        self.setups: dict[str, Any] = {}
 
-    def revision(
-        self, content: dict[str, Any] | None, accuracies: dict[tuple[str, int], float]
-    ) -> dict[str, Any]:
-        name = str(len(self.setups))
-        self.setups[name] = content
-        metrics = {
-            f"results/metrics/{norm}-{size}.json": {
-                "data": {
-                    "norm": norm,
-                    "batch_size": size,
-                    "test": {"accuracy": value, "f1_micro": value, "f1_macro": value},
-                }
-            }
-            for (norm, size), value in accuracies.items()
-        }
-        return {"rev": name, "data": {"metrics": metrics}}
-
-    def rows(self, *experiments: dict[str, Any]) -> list[dict[str, Any]]:
-        """What is extracted of a workspace, a commit with seed 1, and `experiments` on it."""
-        workspace = {**self.revision(setup(9), {("bn", 128): 0.1}), "rev": "workspace"}
-        base = self.revision(setup(1), {("bn", 128): 0.8, ("gn", 8): 0.7})
-        shown = [
-            workspace | {"experiments": None},
-            base | {"experiments": [{"name": "x", "revs": list(experiments)}]},
-        ]
-        return list(seeds.extract(shown, self.setups.get))
+FIRST = {("bn", 128): 0.8, ("gn", 8): 0.7}
 
 
 def test_mean_and_deviation_are_over_seeds_of_one_recipe() -> None:
-    history = History()
-    rows = history.rows(
-        history.revision(setup(2), {("bn", 128): 0.9, ("gn", 8): 0.7}),
-        history.revision(setup(3, dataset="digits"), {("bn", 128): 0.5}),
-    )
+    rows = [
+        *extract(setup(1), FIRST),
+        *extract(setup(2), {("bn", 128): 0.9, ("gn", 8): 0.7}),
+        *extract(setup(3, dataset="digits"), {("bn", 128): 0.5}),
+    ]
     wanted = seeds.recipe(setup(1))
     bn, gn = seeds.summarize(row for row in rows if row["recipe"] == wanted)
     assert (bn.norm, bn.batch_size, bn.accuracies) == ("bn", 128, (0.8, 0.9))
@@ -67,19 +44,10 @@ def test_mean_and_deviation_are_over_seeds_of_one_recipe() -> None:
     assert (gn.norm, gn.deviation) == ("gn", 0.0)
 
 
-def test_one_training_counts_once_as_the_newest_revision_has_it() -> None:
-    history = History()
-    older = history.revision(setup(1), {("bn", 128): 0.95, ("gn", 8): 0.1})
-    rows = history.rows(older)
-    assert {row["norm"]: row["test_accuracy"] for row in rows} == {"bn": 0.8, "gn": 0.7}
-    assert len(rows) == 2
-
-
-def test_revisions_without_a_record_of_their_params_are_passed_over() -> None:
-    history = History()
-    others = [history.revision(content, {("bn", 128): 0.9}) for content in (None, {"seed": 2}, [])]
-    failed = {"rev": "failed", "data": None}
-    assert len(history.rows(*others, failed)) == 2
+@pytest.mark.parametrize("config", [None, {"seed": 2}, []])
+def test_a_revision_without_a_record_of_its_params_is_passed_over(config: Any) -> None:
+    assert extract(config, FIRST) == []
+    assert seeds.extract("", "") == []
 
 
 def test_how_a_result_is_computed_is_not_part_of_the_recipe() -> None:
@@ -89,8 +57,7 @@ def test_how_a_result_is_computed_is_not_part_of_the_recipe() -> None:
 
 
 def test_what_is_written_is_read_for_the_wanted_recipe_alone(tmp_path: Path) -> None:
-    history = History()
-    rows = history.rows(history.revision(setup(2), {("bn", 128): 0.9}))
+    rows = [*extract(setup(1), FIRST), *extract(setup(2), {("bn", 128): 0.9})]
     files.write_csv(tmp_path / "seeds.csv", rows, seeds.FIELDS)
     [entry] = seeds.read(tmp_path / "seeds.csv", rows[0]["recipe"])  # gn has a single seed
     assert entry.accuracies == (0.8, 0.9)

@@ -65,10 +65,11 @@ def merge_lock(base: Path, ours: Path, theirs: Path) -> None:
 
 @app.command(hidden=True)
 def readme() -> None:
-    """Renew the README's tables from the committed results and measurements."""
+    """Renew the tables of README.md and docs/ from the committed results and measurements."""
     from normlab.report import readme
 
-    readme.update(Path("README.md"))
+    for page in (Path("README.md"), *Path("docs").glob("*.md")):
+        readme.update(page)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from normlab.base.registry import NORMS
-from normlab.report.results import REFERENCE_BATCH, Result, best, differences, find, standard_error
+from normlab.report.results import Result, best, differences, find, standard_error
 
 matplotlib.use("agg")
 
@@ -40,7 +41,7 @@ def colour(norm: str) -> str:
 
 
 def line_style(result: Result) -> str:
-    return "-" if result.batch_size == REFERENCE_BATCH else "--"
+    return "-" if result.usual else "--"
 
 
 def draw_all(folder: Path, results: list[Result], dpi: int, extension: str) -> None:
@@ -94,8 +95,8 @@ def runs(results: list[Result]) -> Figure:
 
 def sanity(results: list[Result]) -> Figure:
     """Our batch normalization beside PyTorch's: curves, and their difference."""
-    ours = find(results, "bn", REFERENCE_BATCH)
-    theirs = find(results, "torch_bn", REFERENCE_BATCH)
+    ours = find(results, "bn")
+    theirs = find(results, "torch_bn")
     if ours is None or theirs is None:
         return _note("Compares runs bn and torch_bn at one batch size: not among the runs.")
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
@@ -131,7 +132,7 @@ def batch_size(results: list[Result]) -> Figure:
     for axis, norm in zip(axes[0], norms, strict=True):
         chosen = [result for result in results if result.norm == norm]
         for result in sorted(chosen, key=lambda result: -result.batch_size):
-            width = 1.2 if result.batch_size == REFERENCE_BATCH else 2.0
+            width = 1.2 if result.usual else 2.0
             label = f"batch size {result.batch_size}"
             _line(axis, result, "val_error", label=label, linewidth=width)
         _error_axis(axis, f"{NORMS[norm]}: validation error")
@@ -192,7 +193,7 @@ def accuracy(results: list[Result]) -> Figure:
     for place, result in enumerate(results):
         value = result.metrics["test"]["accuracy"]
         error = standard_error(value, len(result.predictions))
-        filled = result.batch_size == REFERENCE_BATCH
+        filled = result.usual
         axis.errorbar(
             value,
             place,
@@ -235,8 +236,9 @@ def confusion(results: list[Result]) -> Figure:
             dark = share[row, column] > 0.5
             axis.text(column, row, count, ha="center", va="center", fontsize=8,
                       color="white" if dark else "black")  # fmt: skip
-    axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-    axis.set_yticks(range(len(classes)), classes)
+    names = [legible(name) for name in classes]
+    axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axis.set_yticks(range(len(names)), names)
     axis.set_xlabel("predicted")
     axis.set_ylabel("actual")
     axis.set_title(f"{_title(result)}: test images")
@@ -255,6 +257,13 @@ FIGURES: dict[str, Callable[[list[Result]], Figure]] = {
     "confusion": confusion,
     "runs": runs,
 }
+
+
+def legible(text: str) -> str:
+    """`text` as matplotlib can draw it: characters that the font lacks by number, `U+1F9EA`."""
+    font = get_font(findfont(FontProperties()))
+    drawn = (c if font.get_char_index(ord(c)) else f"U+{ord(c):04X}" for c in text)
+    return "".join(drawn).replace("$", r"\$")  # which would begin a formula
 
 
 def _title(result: Result) -> str:

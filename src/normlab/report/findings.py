@@ -14,7 +14,6 @@ import numpy as np
 
 from normlab.base.registry import NORMS
 from normlab.report.results import (
-    REFERENCE_BATCH,
     Result,
     differences,
     find,
@@ -124,9 +123,9 @@ class Sanity:
 
 
 def sanity(results: Sequence[Result]) -> Sanity | None:
-    """Compare bn and torch_bn at REFERENCE_BATCH; None where there are not both."""
-    ours = find(results, "bn", REFERENCE_BATCH)
-    theirs = find(results, "torch_bn", REFERENCE_BATCH)
+    """Compare bn and torch_bn at the usual batch size; None where there are not both."""
+    ours = find(results, "bn")
+    theirs = find(results, "torch_bn")
     if ours is None or theirs is None:
         return None
     gaps = dict(zip(*differences(theirs, ours, "val_error"), strict=True))
@@ -185,10 +184,10 @@ def calmer(effects: Sequence[BatchEffect]) -> Estimate | None:
 
 
 def batch_effects(results: Sequence[Result]) -> list[BatchEffect]:
-    """For every norm trained at REFERENCE_BATCH and at smaller ones: that against the smallest."""
+    """For every norm at the usual batch size and at smaller ones: that against the smallest."""
     found = []
     for norm in NORMS:
-        large = find(results, norm, REFERENCE_BATCH)
+        large = find(results, norm)
         small = min(
             (r for r in results if r.norm == norm), key=lambda r: r.batch_size, default=None
         )
@@ -277,7 +276,7 @@ def _sooner(bn: Result, nn: Result) -> Claim:
 
 def claims(results: Sequence[Result]) -> list[Claim]:
     """The papers' claims that these runs can speak to, those runs being there."""
-    at = {norm: find(results, norm, REFERENCE_BATCH) for norm in NORMS}
+    at = {norm: find(results, norm) for norm in NORMS}
     found = []
     bn, nn, gn, bin_ = at.get("bn"), at.get("nn"), at.get("gn"), at.get("bin")
     if bn and nn and not nn.metrics["diverged"]:

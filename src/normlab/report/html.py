@@ -9,7 +9,6 @@ from typing import Any
 from normlab.base import files
 from normlab.report import figures, findings
 from normlab.report.results import (
-    REFERENCE_BATCH,
     SCORES,
     SETS,
     TITLES,
@@ -49,7 +48,6 @@ def write(path: Path, results: list[Result], setup: Mapping[str, Any], seeds: li
     page = environment.get_template(TEMPLATE).render(
         results=results,
         norm_name=norm_name,
-        reference_batch=REFERENCE_BATCH,
         sets=SETS,
         scores=SCORES,
         titles=TITLES,

@@ -1,4 +1,4 @@
-"""The README's tables, made from the committed files, so that no number in them is typed.
+"""The tables of README.md and docs/, made from committed files, so that no number is typed.
 
 A table stands between `<!-- NAME -->` and `<!-- end -->`; `make readme` renews all of them.
 """
@@ -35,7 +35,7 @@ JOBS = {
 
 
 def update(path: Path) -> None:
-    """Renew every table in `path`; raises `NormlabError` for one that has no source here."""
+    """Renew every table in `path`; raises `NormlabError` for one of an unknown kind."""
     files.write_text(path, renewed(path.read_text()))
 
 
@@ -84,17 +84,12 @@ def anchors(path: str) -> Table:
     return table
 
 
-def jpeg(path: str) -> Table:
-    """Validation accuracies, in percent, with JPEG's loss once and twice, of benchmarks/jpeg.py."""
-    table = [["norm", "batch size", "epoch", "trained on", "once", "twice", "difference"]]
+def recipe(path: str) -> Table:
+    """Trials of the recipe, of benchmarks/recipe.py: a row a change, in percent."""
+    table = [["norm", "change", "epochs", "validation accuracy", "training error (augmented)"]]
     for row in files.read_csv(path):
-        once, twice, difference, error = (
-            100 * float(row[name]) for name in ("once", "twice", "difference", "standard_error")
-        )
-        table.append(
-            [norm_name(row["norm"]), row["batch_size"], row["epoch"], row["trained_on"],
-             f"{once:.1f}", f"{twice:.1f}", f"{difference:+.1f} ± {error:.1f}"]
-        )  # fmt: skip
+        scores = (f"{100 * float(row[name]):.2f}" for name in ("val_accuracy", "train_error"))
+        table.append([row["norm"], row["change"], row["epochs"], *scores])
     return table
 
 
@@ -113,8 +108,8 @@ def _aligned(column: list[str]) -> list[str]:
 
 TABLES: dict[str, Callable[[str], Table]] = {
     "anchors": anchors,
-    "jpeg": jpeg,
     "jobs": partial(measured, JOBS),
+    "recipe": recipe,
     "results": results,
     "speed": partial(measured, SPEED),
 }

@@ -16,7 +16,6 @@ SETS = ("train", "val", "test")
 SCORES = ("accuracy", "f1_micro", "f1_macro")
 TITLES = {"accuracy": "accuracy", "f1_micro": "micro-F1", "f1_macro": "macro-F1"}
 CURVES = ("train_error", "val_error", "train_loss", "val_loss")
-REFERENCE_BATCH = 128  #: the batch size at which norms are compared
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class Result:
     log: list[dict[str, float]]
     quantiles: list[dict[str, float]]
     predictions: list[dict[str, str]]
+    usual: bool  #: whether trained at the batch size at which norms are compared
 
     @property
     def norm(self) -> str:
@@ -57,13 +57,18 @@ def norm_name(norm: str, diverged: bool = False) -> str:
     return NORMS.get(norm, norm) + (" (diverged)" if diverged else "")
 
 
-def load(run: str) -> Result:
-    """Read what `run` left in data/runs; raises `NormlabError` where something is missing."""
+def load(run: str, usual_batch_size: int) -> Result:
+    """Read what `run` left in data/runs; norms are compared at `usual_batch_size`.
+
+    Raises `NormlabError` where something is missing or damaged.
+    """
     made = run_files(run)
     try:
         metrics = json.loads(made.metrics.read_text())
         log, quantiles = (_numbers(path) for path in (made.log, made.quantiles))
-        return Result(run, metrics, log, quantiles, files.read_csv(made.predictions))
+        predictions = files.read_csv(made.predictions)
+        usual = metrics["batch_size"] == usual_batch_size
+        return Result(run, metrics, log, quantiles, predictions, usual)
     except FileNotFoundError as error:
         raise NormlabError(f"{error.filename}: no such file; `dvc pull` or `dvc repro`") from None
     except (ValueError, KeyError) as error:
@@ -90,12 +95,9 @@ def top(results: Sequence[Result]) -> dict[tuple[str, str], float]:
     }
 
 
-def find(results: Sequence[Result], norm: str, batch_size: int) -> Result | None:
-    """The first result of `norm` at `batch_size`."""
-    for result in results:
-        if (result.norm, result.batch_size) == (norm, batch_size):
-            return result
-    return None
+def find(results: Sequence[Result], norm: str) -> Result | None:
+    """The first result of `norm` at the usual batch size."""
+    return next((result for result in results if result.usual and result.norm == norm), None)
 
 
 def differences(first: Result, second: Result, name: str) -> tuple[list[float], list[float]]:
@@ -111,9 +113,16 @@ def standard_error(accuracy: float, count: int) -> float:
 
 
 def write_tables(folder: Path, results: list[Result]) -> None:
-    """Write into `folder` metrics a file per run, curves, quantiles, predictions and a summary."""
-    for result in results:
-        files.write_json(folder / "metrics" / f"{result.run}.json", result.metrics)
+    """Write into `folder` DVC's metrics, curves, quantiles, predictions and a summary."""
+    metrics = {
+        result.run: {
+            "val_accuracy": _percent(result.metrics["val"]["accuracy"]),
+            "test_accuracy": _percent(result.metrics["test"]["accuracy"]),
+            "test_macro_f1": _percent(result.metrics["test"]["f1_macro"]),
+        }
+        for result in results
+    }
+    files.write_json(folder / "metrics.json", metrics)
     curves = [
         {
             "run": result.run,
@@ -147,6 +156,10 @@ def write_tables(folder: Path, results: list[Result]) -> None:
     summary = summarize(results)
     files.write_csv(folder / "summary.csv", summary, tuple(summary[0]))
     files.write_text(folder / "summary.md", markdown(results))
+
+
+def _percent(fraction: float) -> float:
+    return round(100 * fraction, 2)
 
 
 def summarize(results: list[Result]) -> list[dict[str, Any]]:

@@ -4,11 +4,12 @@ The file holds a line for each run of each experiment. It is a dependency of the
 which puts the mean and deviation over the seeds of the current recipe into the report.
 """
 
+import csv
 import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -21,6 +22,7 @@ from normlab.base.registry import NORMS
 
 PATH = Path("data/seeds.csv")
 SETUP = RESULTS / "setup.json"  #: the params that results are of; the stage plots writes it
+SUMMARY = RESULTS / "summary.csv"  #: every run's scores
 FIELDS = (
     "recipe", "dataset", "epochs", "norm", "batch_size", "seed",
     "test_accuracy", "test_f1_micro", "test_f1_macro",
@@ -89,64 +91,54 @@ def _order(group: tuple[tuple[str, int], Any]) -> tuple[int, int]:
 
 
 def collect() -> list[dict[str, Any]]:
-    """Rows of FIELDS from all of DVC's finished experiments, and from the commits they start at.
+    """Rows of FIELDS from the results of all commits and of all of DVC's experiments.
 
-    Raises `NormlabError` when DVC cannot list them.
+    The same training counts once, as the newest commit has it. Raises `NormlabError` when Git or
+    DVC cannot list them.
     """
-    command = [sys.executable, "-m", "dvc", "exp", "show", "--json", "--all-commits"]
+    dvc = [sys.executable, "-m", "dvc", "exp", "list", "--all-commits", "--sha-only"]
+    commits = _output(["git", "rev-list", "--branches", "HEAD", "--", str(SETUP)])
+    revisions = [*commits.split(), *_output(dvc).split()]
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for revision in dict.fromkeys(revisions):
+        setup, summary = (_show(revision, path) for path in (SETUP, SUMMARY))
+        for row in extract(setup, summary):
+            rows.setdefault(tuple(row[name] for name in KEY), row)
+    return sorted(rows.values(), key=lambda row: list(row.values()))
+
+
+def _output(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["failed"])[-1]
-        raise NormlabError(f"dvc exp show: {reason.removeprefix('ERROR: ')}")
-    return sorted(extract(json.loads(done.stdout), _setup), key=lambda row: list(row.values()))
+        raise NormlabError(f"{' '.join(command)}: {reason.removeprefix('ERROR: ')}")
+    return done.stdout
 
 
-def _setup(revision: str) -> Any:
-    """The record in Git's `revision` of the params its results are of; None where there is none."""
-    command = ["git", "show", f"{revision}:{SETUP}"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return None if done.returncode else json.loads(done.stdout)
+def _show(revision: str, path: Path) -> str:
+    """The file `path` in Git's `revision`; empty where it is not there."""
+    done = subprocess.run(["git", "show", f"{revision}:{path}"], capture_output=True, text=True)
+    return "" if done.returncode else done.stdout
 
 
-def extract(shown: list[dict[str, Any]], setup: Callable[[str], Any]) -> Iterator[dict[str, Any]]:
-    """Rows of FIELDS out of what `dvc exp show --json` prints.
+def extract(setup: str, summary: str) -> list[dict[str, Any]]:
+    """Rows of FIELDS out of a revision's SETUP and SUMMARY; none of another version's.
 
-    The same training counts once, as the first revision has it: DVC shows the newest first.
-    `setup` gives a revision's record of the params that its results are of. Those in params.yaml
-    may be newer: not every experiment goes on to the stage `plots`, which writes the results.
+    The params in its params.yaml may be newer than its results: not every experiment goes on to
+    the stage `plots`, which writes both files.
     """
-    seen = set()
-    for revision, metrics_files in _revisions(shown):
-        config = setup(revision)
-        if not isinstance(config, dict) or not {*RECIPE, "seed"} <= set(config):
-            continue  # of another version of this project
-        for metrics in metrics_files.values():
-            run = metrics.get("data") or {}
-            if "test" not in run:
-                continue
-            row = {
-                "recipe": recipe(config),
-                "dataset": config["dataset"],
-                "epochs": config["train"]["epochs"],
-                "norm": run["norm"],
-                "batch_size": run["batch_size"],
-                "seed": config["seed"],
-                **{f"test_{name}": value for name, value in run["test"].items()},
-            }
-            key = tuple(row[name] for name in KEY)
-            if key not in seen:
-                seen.add(key)
-                yield row
-
-
-def _revisions(shown: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Commits and finished experiments, and their metrics; the workspace may be unfinished."""
-    for baseline in shown:
-        experiments = [e for each in baseline["experiments"] or [] for e in each["revs"] or []]
-        for entry in (baseline, *experiments):
-            data = entry.get("data")
-            if entry["rev"] != "workspace" and data and data.get("metrics"):
-                yield entry["rev"], data["metrics"]
+    try:
+        config = json.loads(setup)
+        base = {
+            "recipe": recipe(config),
+            "dataset": config["dataset"],
+            "epochs": config["train"]["epochs"],
+            "seed": config["seed"],
+        }
+        runs = list(csv.DictReader(summary.splitlines()))
+        return [{name: {**run, **base}[name] for name in FIELDS} for run in runs]
+    except (ValueError, KeyError, TypeError):
+        return []
 
 
 def table(rows: list[dict[str, Any]]) -> str:
