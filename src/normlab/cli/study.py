@@ -27,7 +27,7 @@ from normlab.base import files, params, pipeline
 from normlab.base.errors import NormlabError
 from normlab.base.layout import RESULTS
 from normlab.base.progress import Bars, EpochLine, Row, is_terminal
-from normlab.base.registry import NORMS
+from normlab.report.results import norm_name
 
 STAGES = ("train", "evaluate", "features")  #: of each run, in their order
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
@@ -287,7 +287,7 @@ def show_summary(root: Path | str) -> None:
         scores = (float(row[key]) for key in ("val_accuracy", "test_accuracy", "test_f1_macro"))
         table.add_row(
             row["run"],
-            NORMS.get(row["norm"], row["norm"]),
+            norm_name(row["norm"], row["diverged"] == "True"),
             row["batch_size"],
             row["epoch"],
             *(f"{score:.2%}" for score in scores),
