@@ -39,6 +39,11 @@ function curves(chosen, width, compared) {
     symbolSize: 250,
   };
   const faded = (value, less) => ({ condition: { param: "pick", value }, value: less });
+  const band = {
+    transform: [{ filter: "isValid(datum.low)" }],
+    mark: "area",
+    encoding: { y: { field: "low", ...y }, y2: { field: "high" }, opacity: faded(0.15, 0.02) },
+  };
   return {
     data: { values },
     width: "container",
@@ -56,18 +61,14 @@ function curves(chosen, width, compared) {
       { calculate: "datum[measure + '_high']", as: "high" },
     ],
     encoding: {
-      x: { field: "epoch", type: "quantitative", axis: { tickMinStep: 1, grid: false } },
+      x: epochs(values, width),
       color: { field: "run", type: "nominal", sort: null, title: null, scale: colours, legend },
     },
     layer: [
-      {
-        transform: [{ filter: "isValid(datum.low)" }],
-        mark: "area",
-        encoding: { y: { field: "low", ...y }, y2: { field: "high" }, opacity: faded(0.15, 0.02) },
-      },
+      ...(chosen.some((run) => run.deviations.val_error) ? [band] : []),
       {
         params: [{ name: "pick", select: { type: "point", fields: ["run"] }, bind: "legend" }],
-        mark: "line",
+        mark: line(values),
         encoding: {
           y: { field: "value", ...y },
           strokeDash: { field: "run", type: "nominal", sort: null, title: null, scale: dashes, legend },
@@ -109,6 +110,16 @@ function panels(chosen, width, legendTitle, series, format, kept) {
   const y = { type: "quantitative", title: null, scale, axis: format ? { format } : {} };
   const value = { field: "value", ...y };
   const names = series(chosen[0]).map(([name]) => name);
+  const band = {
+    transform: [{ filter: "isValid(datum.low)" }],
+    mark: { type: "area", opacity: 0.2 },
+    encoding: { y: { field: "low", ...y }, y2: { field: "high" } },
+  };
+  const best = {
+    transform: [{ filter: "datum.kept" }],
+    mark: { type: "point", filled: true, size: 50 },
+    encoding: { y: value },
+  };
   return {
     data: { values },
     columns,
@@ -123,7 +134,7 @@ function panels(chosen, width, legendTitle, series, format, kept) {
       width: each,
       height: 170,
       encoding: {
-        x: { field: "epoch", type: "quantitative", axis: { tickMinStep: 1, tickCount: each / 50, grid: false } },
+        x: epochs(values, each),
         color: {
           field: "series",
           type: "nominal",
@@ -134,17 +145,9 @@ function panels(chosen, width, legendTitle, series, format, kept) {
         },
       },
       layer: [
-        {
-          transform: [{ filter: "isValid(datum.low)" }],
-          mark: { type: "area", opacity: 0.2 },
-          encoding: { y: { field: "low", ...y }, y2: { field: "high" } },
-        },
-        { mark: "line", encoding: { y: value } },
-        {
-          transform: [{ filter: "datum.kept" }],
-          mark: { type: "point", filled: true, size: 50 },
-          encoding: { y: value },
-        },
+        ...(values.some((row) => row.low !== null) ? [band] : []),
+        { mark: line(values), encoding: { y: value } },
+        ...(values.some((row) => row.kept) ? [best] : []),
         nearest(value, [
           { field: "run" },
           { field: "epoch" },
@@ -165,6 +168,18 @@ function nearest(y, tooltip) {
     encoding: { y, tooltip, opacity: { condition: { param: "near", empty: false, value: 1 }, value: 0 } },
   };
 }
+
+const last = (values) => Math.max(...values.map((row) => row.epoch));
+
+// The axis of epochs, whole numbers alone.
+const epochs = (values, width) => ({
+  field: "epoch",
+  type: "quantitative",
+  axis: { tickCount: Math.max(1, Math.min(last(values) - 1, width / 50)), format: "d", grid: false },
+});
+
+// A line; of few epochs with their points, which a single one would not show without.
+const line = (values) => ({ type: "line", point: last(values) < 10 && { size: 20 } });
 
 const columnsOf = (width, each) => Math.max(1, Math.floor(width / each));
 

@@ -156,7 +156,16 @@ def quantiles(results: list[Result]) -> Figure:
     values_of_all = [row[name] for r in results for row in r.quantiles for name in names]
     largest = max((abs(value) for value in values_of_all if math.isfinite(value)), default=0.0)
     logarithmic = largest > LINEAR_UP_TO
-    apart = 0.0 if logarithmic else 0.05 * largest  # what labels need
+
+    def height(value: float) -> float:
+        """Where the axis has a value, zero at 0 and the largest at 1."""
+        if logarithmic:
+            return math.copysign(symlog(abs(value)), value) / symlog(largest)
+        return value / (largest or 1)
+
+    def symlog(size: float) -> float:
+        return min(size, 1) + math.log10(max(size, 1))
+
     shades = np.linspace(0.35, 1, len(names)) if len(names) > 1 else [1.0]
     for axis, result in zip(axes, results, strict=False):
         epochs = [row["epoch"] for row in result.quantiles]
@@ -173,7 +182,7 @@ def quantiles(results: list[Result]) -> Figure:
             )
             finite = [value for value in values if math.isfinite(value)]
             if finite:
-                near = (end for end in ends if abs(end - finite[-1]) <= apart)
+                near = (end for end in ends if abs(height(end) - height(finite[-1])) < 0.05)
                 ends.setdefault(next(near, finite[-1]), []).insert(0, quantile_name(name))
         for value, labels in ends.items():
             axis.annotate(
@@ -255,7 +264,7 @@ def confusion(results: list[Result]) -> Figure:
     axis.set_yticks(shown, names, fontsize=points)
     axis.set_xlabel("predicted")
     axis.set_ylabel("actual")
-    axis.set_title(f"{result.label}: test images")
+    axis.set_title(f"Test images, {result.label}")
     axis.grid(False)
     bar = figure.colorbar(image, format=PercentFormatter(1), shrink=0.8)
     bar.set_label("share of the actual class")

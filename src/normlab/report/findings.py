@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
+from typing import NamedTuple
 
 from normlab.base.registry import NORMS
 from normlab.report.results import Result, differences, find, norm_name, quantile_columns
@@ -49,8 +50,8 @@ class Gap:
     def plus(self, by: float) -> "Gap":
         return Gap(self.value + by, self.low + by, self.high + by)
 
-    def minus_size(self, limit: float) -> "Gap":
-        """How far its size stays below `limit`."""
+    def below(self, limit: float) -> "Gap":
+        """How far its size, sign apart, stays below `limit`."""
         if self.value >= 0:
             return Gap(limit - self.value, limit - self.high, limit - self.low)
         return self.plus(limit)
@@ -80,8 +81,7 @@ def ranking(results: Sequence[Result]) -> list[tuple[Result, Gap]]:
     return [(result, gap(ordered[0], result)) for result in ordered]
 
 
-@dataclass(frozen=True)
-class Sanity:
+class Sanity(NamedTuple):
     """Our batch normalization against PyTorch's, at the usual batch size."""
 
     ours: Result
@@ -99,14 +99,11 @@ def sanity(results: Sequence[Result]) -> Sanity | None:
         return None
     gaps = differences(theirs, ours, "val_error")
     largest = max(gaps, key=abs)
-    late = gaps[-max(1, len(gaps) // 3) :]
-    return Sanity(
-        ours, theirs, gap(theirs, ours), largest, gaps.index(largest) + 1, mean(late)
-    )  # fmt: skip
+    late = mean(gaps[-max(1, len(gaps) // 3) :])
+    return Sanity(ours, theirs, gap(theirs, ours), largest, gaps.index(largest) + 1, late)
 
 
-@dataclass(frozen=True)
-class BatchEffect:
+class BatchEffect(NamedTuple):
     """What a smaller batch does to one norm's test accuracy."""
 
     large: Result
@@ -117,19 +114,18 @@ class BatchEffect:
 def batch_effects(results: Sequence[Result]) -> list[BatchEffect]:
     """For every norm at the usual batch size and at smaller ones: that against the smallest."""
     found = []
-    for norm in NORMS:
-        large = find(results, norm)
-        same = [result for result in results if result.norm == norm]
-        small = min(same, key=lambda result: result.batch_size, default=None)
-        if large and small and small.batch_size < large.batch_size:
+    for large in filter(None, (find(results, norm) for norm in NORMS)):
+        same = [result for result in results if result.norm == large.norm]
+        small = min(same, key=lambda result: result.batch_size)
+        if small.batch_size < large.batch_size:
             found.append(BatchEffect(large, small, gap(large, small)))
     return found
 
 
 def widths(results: Sequence[Result]) -> list[tuple[Result, float]]:
-    """The outermost quantiles' distance at the end of each run, the widest first.
+    """The distance of the outermost quantiles at the end of each run, the widest first.
 
-    Runs that diverged, and single quantiles, have none.
+    Where there is one quantile, or the features are no numbers any more, there is no distance.
     """
     found = []
     for result in results:
@@ -140,14 +136,13 @@ def widths(results: Sequence[Result]) -> list[tuple[Result, float]]:
     return sorted(found, key=lambda pair: -pair[1])
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """What a paper says, and what these runs have to say to it."""
 
     source: str
     text: str
     evidence: str
-    parts: tuple[Gap, ...]  #: the claim says of each that it is positive
+    parts: Sequence[Gap]  #: the claim says of each that it is positive
 
     @property
     def verdict(self) -> str:
@@ -167,33 +162,26 @@ def claims(results: Sequence[Result]) -> list[Claim]:
     effects = {effect.large.norm: effect for effect in batch_effects(results)}
     b, g = effects.get("bn"), effects.get("gn")
     if b and g and b.small.batch_size == g.small.batch_size:
-        found.append(
-            Claim(
-                "Wu & He 2018",
-                "BN's accuracy falls at small batches; GN's hardly depends on the batch size.",
-                f"From batch size {b.large.batch_size} to {b.small.batch_size}, BN changes by "
-                f"{b.change.points} points, GN by {g.change.points}.",
-                (gap(b.small, b.large), g.change.minus_size(LITTLE)),
-            )
+        text = "BN's accuracy falls at small batches; GN's hardly depends on the batch size."
+        evidence = (
+            f"From batch size {b.large.batch_size} to {b.small.batch_size}, BN changes by "
+            f"{b.change.points} points, GN by {g.change.points}."
         )
+        parts = [gap(b.small, b.large), g.change.below(LITTLE)]
+        found.append(Claim("Wu & He 2018", text, evidence, parts))
     others = [result for norm in ("ln", "in") if (result := find(results, norm))]
     if bn and gn and others:
+        text = "At usual batch sizes GN is better than LN and IN, and little below BN."
         gaps = [gap(other, gn) for other in others]
         pairs = zip(others, gaps, strict=True)
-        names = ", ".join(f"{norm_name(other.norm)} {found.points}" for other, found in pairs)
-        behind = gap(bn, gn)
-        found.append(
-            Claim(
-                "Wu & He 2018",
-                "At usual batch sizes GN is better than LN and IN, and little below BN.",
-                f"GN against {names}, against BN {behind.points} points.",
-                (*gaps, behind.plus(LITTLE)),
-            )
-        )
+        names = ", ".join(f"{norm_name(other.norm)} {ahead.points}" for other, ahead in pairs)
+        evidence = f"GN against {names}, against BN {gap(bn, gn).points} points."
+        parts = [*gaps, gap(bn, gn).plus(LITTLE)]
+        found.append(Claim("Wu & He 2018", text, evidence, parts))
     if bn and bin_:
         ahead = gap(bn, bin_)
         evidence = f"BIN against BN: {ahead.points} points."
-        found.append(Claim("Nam & Kim 2018", "BIN classifies better than BN.", evidence, (ahead,)))
+        found.append(Claim("Nam & Kim 2018", "BIN classifies better than BN.", evidence, [ahead]))
     return found
 
 
@@ -204,14 +192,12 @@ def _sooner(bn: Result, nn: Result) -> Claim:
     half = max(1, slow // 2)
     lowest = [min(training.curves["val_error"]) for training in nn.trainings]
     early = [min(training.curves["val_error"][:half]) for training in bn.trainings]
-    return Claim(
-        "Ioffe & Szegedy 2015",
-        "With batch normalization a network reaches the accuracy of one without in a fraction "
-        "of the steps.",
+    text = "BN reaches the accuracy of a network without norm in a fraction of the steps."
+    evidence = (
         f"The lowest validation error without norm is {100 * mean(lowest):.2f} %, after epoch "
-        f"{slow}. In the first {half} epochs with BN it is {100 * mean(early):.2f} %.",
-        (compare(early, lowest),),
+        f"{slow}. In the first {half} epochs with BN it is {100 * mean(early):.2f} %."
     )
+    return Claim("Ioffe & Szegedy 2015", text, evidence, [compare(early, lowest)])
 
 
 def confusions(result: Result, count: int = 3) -> list[tuple[str, str, int]]:

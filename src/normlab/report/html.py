@@ -35,7 +35,6 @@ def write(path: Path, results: list[Result], setup: Mapping[str, Any]) -> None:
     """
     # Here, and not above: no other stage needs it.
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
 
     environment = Environment(
         loader=PackageLoader("normlab.report", "."),
@@ -70,8 +69,8 @@ def write(path: Path, results: list[Result], setup: Mapping[str, Any]) -> None:
         counts=results[0].metrics["images"],
         figures=pictures,
         runs=[_chart_data(result) for result in results],
-        vega=Markup(page.bundle()),
-        charts=Markup(CHARTS.read_text()),
+        vega=page.bundle(),
+        charts=CHARTS.read_text(),
     )
     files.write_text(path, content)
 

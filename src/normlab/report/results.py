@@ -83,10 +83,8 @@ class Result:
         return stdev(samples) if len(samples) > 1 else None
 
     def percent(self, score: str) -> str:
-        """The score as text: `84.52`, or with several seeds `84.52 ± 0.22`."""
-        deviation = self.deviation(score)
-        spread = "" if deviation is None else f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{100 * deviation:.2f}"
-        return f"{100 * self.score(score):.2f}{spread}"
+        """The score as text; see the function `percent`."""
+        return percent(self.samples(score))
 
     def curve(self, name: str) -> tuple[list[int], list[float], list[float] | None]:
         """Epochs that all seeds have, means of one of ERRORS, and deviations if there are several.
@@ -96,6 +94,12 @@ class Result:
         columns = list(zip(*(t.curves[name] for t in self.trainings), strict=False))
         deviations = [stdev(column) for column in columns] if self.seeds else None
         return list(range(1, len(columns) + 1)), [mean(column) for column in columns], deviations
+
+
+def percent(samples: Sequence[float]) -> str:
+    """Fractions, one a seed, as text: `84.52`, or mean and deviation of several: `84.52 ± 0.22`."""
+    spread = f" ± {100 * stdev(samples):.2f}" if len(samples) > 1 else ""
+    return f"{100 * mean(samples):.2f}{spread}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def norm_name(norm: str, diverged: bool = False) -> str:

@@ -141,8 +141,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             values = [100 * training.scores["test_accuracy"] for training in trainings]
             deviation = f"{stdev(values):.2f}" if len(values) > 1 else ""
             lines.append(
-                f"| {norm_name(norm)} | {size} | {len(values)} | {mean(values):.2f} "
-                f"| {deviation} |"
+                f"| {norm_name(norm)} | {size} | {len(values)} | {mean(values):.2f} | {deviation} |"
             )
         lines.append("")
     return "\n".join(lines)
