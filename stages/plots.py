@@ -8,8 +8,6 @@ from normlab.report import figures, html, results, seeds
 def main() -> None:
     config = params.load()
     options = config.plots
-    usual = config.comparison.batch_size
-    found = [results.load(run, usual) for run in pipeline.runs()]
     setup = {
         "dataset": config.dataset,
         "seed": config.seed,
@@ -19,11 +17,13 @@ def main() -> None:
         "train": config.train.model_dump(),
     }
     repeated = seeds.read(seeds.PATH, seeds.recipe(setup))
+    usual = config.comparison.batch_size
+    found = [results.load(run, usual, repeated) for run in pipeline.runs()]
     with files.atomic(layout.RESULTS) as folder:
         files.write_json(folder / seeds.SETUP.name, setup)
         results.write_tables(folder, found)
         figures.draw_all(folder / "figures", found, options.dpi, options.format)
-        html.write(folder / "report.html", found, setup, repeated)
+        html.write(folder / "report.html", found, setup)
     print((layout.RESULTS / "summary.md").read_text(), end="")
 
 

@@ -1,27 +1,59 @@
 """What people open in a browser: every chart is drawn, nothing is fetched, nothing complains."""
 
+import json
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from conftest import ROOT, Workspace
+from test_results import BIN, RESULTS, SEVERAL, report
 
 from normlab.report import figures, page
 
-#: put at the end of a page: says in the page's title how much each picture has on it
+#: Put at the end of a page: says what is to be seen of it. On the first of the report's charts it
+#: moves the pointer to a point, then clicks on the legend's first entry.
 LOOK = """
 <script>
-setTimeout(() => {
-  const charts = [...document.querySelectorAll("svg.marks")].map((chart) => {
-    const box = chart.getBoundingClientRect();
-    return box.width > 100 ? chart.querySelectorAll("path[d]:not([d=''])").length : 0;
-  });
-  const images = [...document.images].map((image) => image.complete ? image.naturalWidth : 0);
-  document.title = "drawn:" + charts.join(",") + ";" + images.join(",");
-}, 4000);
+const later = (ms) => new Promise((done) => setTimeout(done, ms));
+const act = (on, ...kinds) => {
+  const { x, y, width, height } = on.getBoundingClientRect();
+  const place = { bubbles: true, clientX: x + width / 2, clientY: y + height / 2 };
+  for (const kind of kinds) on.dispatchEvent(new PointerEvent(kind, place));
+};
+later(4000).then(async () => {
+  const seen = {
+    charts: [...document.querySelectorAll("svg.marks")].map((chart) =>
+      chart.getBoundingClientRect().width > 100
+        ? chart.querySelectorAll("path[d]:not([d=''])").length : 0),
+    pictures: [...document.images].map((image) => image.complete && image.naturalWidth),
+    shown: [...document.images].map((image) => image.clientWidth),
+    overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  };
+  const chart = document.querySelector(".chart svg.marks");
+  if (chart) {
+    const lines = () =>
+      [...chart.querySelectorAll(".mark-line path")].map((line) => Number(line.getAttribute("opacity")));
+    act(chart.querySelectorAll(".mark-path path")[1], "pointerover", "pointermove");
+    await later(500);
+    seen.tooltip = document.querySelector("#vg-tooltip-element").innerText.split(/\\s*\\n\\s*|\\t/);
+    seen.before = lines();
+    act(chart.querySelector(".role-legend-label text"), "click");
+    await later(500);
+    seen.after = lines();
+  }
+  parent.postMessage(encodeURIComponent(JSON.stringify(seen)), "*");
+});
 </script>
+"""  # noqa: E501
+#: a window of a browser without a screen is at least 500 pixels wide; a frame may be narrower
+FRAME = """<!DOCTYPE html><title></title><body style="margin: 0">
+<iframe src="{file}" style="border: 0; width: {width}px; height: 4000px"></iframe>
+<script>onmessage = (event) => {{ document.title = "seen:" + event.data; }};</script>
 """
 
 
@@ -33,27 +65,42 @@ def chromium() -> str:
     return found
 
 
-def look(chromium: str, path: Path, width: int = 1200) -> tuple[list[int], list[int], list[str]]:
-    """Shapes that each chart of a page draws, the width of each image, and what went wrong."""
-    copy = path.with_name(f"looked-at-{path.name}")
-    head, _, tail = path.read_text().rpartition("</body>")
+@dataclass
+class Seen:
+    """What a page looks like."""
+
+    charts: list[int]  #: how many shapes each chart draws
+    pictures: list[int]  #: the width of each picture in itself
+    shown: list[int]  #: the width at which it is shown, 0 if it is not
+    overflow: int  #: by so many pixels the page is wider than its window
+    complaints: list[str]
+    tooltip: list[str] | None = None
+    before: list[float] | None = None  #: opacity of the first chart's lines
+    after: list[float] | None = None  #: the same with one entry of the legend clicked
+
+
+def look(chromium: str, folder: Path, content: str, width: int = 1200) -> Seen:
+    """Open the page `content`, which lies in `folder`, in a window of that width."""
+    head, _, tail = content.rpartition("</body>")
+    copy, frame = folder / "looked-at.html", folder / "frame.html"
     copy.write_text(f"{head}{LOOK}</body>{tail}")
+    frame.write_text(FRAME.format(file=copy.name, width=width))
     command = [
         chromium, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
         "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=20000",
-        f"--window-size={width},4000", "--dump-dom", copy.as_uri(),
+        f"--user-data-dir={folder / 'profile'}", f"--window-size={max(width, 500)},4000",
+        "--dump-dom", frame.as_uri(),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    copy.unlink()
-    title = re.search(r"<title>drawn:([\d,]*);([\d,]*)</title>", done.stdout)
-    assert title, done.stderr
+    found = re.search(r"<title>seen:(.*?)</title>", done.stdout)
+    assert found, done.stderr
+    seen: dict[str, Any] = json.loads(unquote(found[1]))
     complaints = [
         line
         for line in done.stderr.splitlines()
         if "CONSOLE" in line and re.search(r"error|failed|not defined", line, re.IGNORECASE)
     ]
-    charts, images = ([int(n) for n in filter(None, part.split(","))] for part in title.groups())
-    return charts, images, complaints
+    return Seen(**seen, complaints=complaints)
 
 
 def test_the_committed_page_is_what_the_module_makes() -> None:
@@ -61,25 +108,46 @@ def test_the_committed_page_is_what_the_module_makes() -> None:
 
 
 @pytest.mark.slow
-def test_plots_show_draws_every_chart_without_a_network(finished: Workspace, chromium: str) -> None:
-    finished.run("dvc", "plots", "show", "--out", "plots")
-    folder = finished.path / "plots"
-    content = (folder / "index.html").read_text()
-    assert not re.search(r"""<(script|link)[^>]+(src|href)=["']http""", content)
-    charts, images, complaints = look(chromium, folder / "index.html")
-    shutil.rmtree(folder)
-    assert not complaints
-    assert (len(charts), len(images)) == (6, len(figures.FIGURES))
-    assert min(charts) > 20
-    assert min(images) > 500
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("width", [400, 1200], ids=["phone", "desk"])
-def test_the_report_shows_every_figure_without_a_network(
-    width: int, finished: Workspace, chromium: str
+def test_plots_show_draws_every_chart_without_a_network(
+    finished: Workspace, chromium: str, tmp_path: Path
 ) -> None:
-    charts, images, complaints = look(chromium, finished.path / "results/report.html", width)
-    assert not complaints
-    assert (len(charts), len(images)) == (0, len(figures.FIGURES))
-    assert min(images) > 300
+    plots = tmp_path / "plots"
+    finished.run("dvc", "plots", "show", "--out", str(plots))
+    content = (plots / "index.html").read_text()
+    assert not re.search(r"""<(script|link)[^>]+(src|href)=["']http""", content)
+    seen = look(chromium, plots, content)
+    assert not seen.complaints
+    assert (len(seen.charts), len(seen.pictures)) == (6, len(figures.FIGURES))
+    assert min(seen.charts) > 20
+    assert min(seen.pictures) > 500
+
+
+@pytest.mark.parametrize("width", [390, 1000])
+@pytest.mark.parametrize("chosen", [[*RESULTS, BIN], SEVERAL], ids=["one seed", "several"])
+def test_the_report_is_drawn_and_nowhere_wider_than_its_window(
+    width: int, chosen: list[Any], chromium: str, tmp_path: Path
+) -> None:
+    seen = look(chromium, tmp_path, report(tmp_path, chosen), width)
+    assert not seen.complaints
+    assert seen.overflow == 0
+    assert min(seen.charts) > 10
+    assert len(seen.pictures) == len(figures.FIGURES)
+    assert min(seen.pictures) > 300
+    # Charts stand in the place of five pictures; the others show.
+    assert len(seen.charts) == seen.shown.count(0) == 5
+
+
+def test_curves_can_be_read_off(chromium: str, tmp_path: Path) -> None:
+    seen = look(chromium, tmp_path, report(tmp_path, RESULTS))
+    assert seen.tooltip
+    assert seen.tooltip == ["run", "main: PyTorch BN, 128", "epoch", "2", "value", "24.00%"]
+    assert seen.before == [1, 1, 1, 1]
+    assert seen.after == [1, 0.1, 0.1, 0.1]
+
+
+def test_without_scripts_all_pictures_show(chromium: str, tmp_path: Path) -> None:
+    content = re.sub(r"<script.*?</script>", "", report(tmp_path, RESULTS), flags=re.DOTALL)
+    seen = look(chromium, tmp_path, content, 390)
+    assert len(seen.shown) == len(figures.FIGURES)
+    assert min(seen.shown) > 300
+    assert seen.overflow == 0

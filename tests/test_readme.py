@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from normlab.base import files
+from normlab.base import files, params
 from normlab.base.errors import NormlabError
-from normlab.report import readme
+from normlab.report import readme, seeds
 
 PAGES = [path.relative_to(ROOT) for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))]
 
@@ -20,29 +20,43 @@ def test_the_tables_are_those_of_the_committed_files(monkeypatch: pytest.MonkeyP
         assert readme.renewed(page.read_text()) == page.read_text(), "`make readme` renews them"
 
 
-def test_a_table_follows_its_source(tmp_path: Path) -> None:
-    source, page = tmp_path / "summary.csv", tmp_path / "README.md"
-    row = {"run": "x", "norm": "ln", "batch_size": 8, "epoch": 3, "diverged": True,
-           "val_accuracy": 0.5, "test_accuracy": 0.25, "test_f1_micro": 0.125,
-           "test_f1_macro": 1}  # fmt: skip
-    files.write_csv(source, [row], tuple(row))
-    page.write_text(f"before\n<!-- results {source} -->\nold\n<!-- end -->\nafter\n")
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the results of one run, x, and what others report of it and of y."""
+    monkeypatch.chdir(tmp_path)
+    row = {"run": "x", "norm": "ln", "batch_size": 8, "diverged": True,
+           "val_accuracy": 0.5, "test_accuracy": 0.876, "test_f1_macro": 0.125}  # fmt: skip
+    files.write_csv("results/summary.csv", [row, row | {"run": "z"}], tuple(row))
+    config = params.load(ROOT / "params.yaml").model_dump()
+    files.write_json("results/setup.json", config)
+    reported = [{"run": run, "test_accuracy": 0.9} for run in "xy"]
+    files.write_csv(readme.ANCHORS, reported, tuple(reported[0]))
+    files.write_csv(seeds.PATH, [], seeds.FIELDS)
+    return tmp_path
+
+
+def test_a_table_follows_its_source(place: Path) -> None:
+    page = place / "README.md"
+    page.write_text("before\n<!-- results results/summary.csv -->\nold\n<!-- end -->\nafter\n")
     readme.update(page)
     lines = page.read_text().splitlines()
-    assert lines[4] == "| `x` | Layer (LN) (diverged) | 8 | 3 | 50.00 | 25.00 | 12.50 | 100.00 |"
-    assert (lines[0], lines[-1], len(lines)) == ("before", "after", 7)
+    assert lines[4] == "| `x` | Layer (LN) (diverged) | 8 | 50.00 | 87.60 | 12.50 | 90.0 | -2.4 |"
+    assert lines[5].endswith("| 12.50 |  |  |")  # nobody reports on z
+    assert (lines[0], lines[-1], len(lines)) == ("before", "after", 8)
 
 
-def test_results_stand_beside_what_others_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    row = {"run": "x", "norm": "ln", "batch_size": 8, "test_accuracy": 0.876}
-    files.write_csv(Path("results/summary.csv"), [row], tuple(row))
-    files.write_csv(Path("anchors.csv"), [{"run": "x", "test_accuracy": 0.9}],
-                    ("run", "test_accuracy"))  # fmt: skip
-    text = readme.renewed("<!-- anchors anchors.csv -->\n<!-- end -->")
-    assert "| `x` | Layer (LN) | 8 | 87.6 | 90.0 | -2.4 |" in text
+def test_results_of_several_seeds_are_their_mean_and_deviation(place: Path) -> None:
+    recipe = seeds.recipe(params.load(ROOT / "params.yaml").model_dump())
+    row = dict.fromkeys(seeds.FIELDS, 0.5) | {
+        "recipe": recipe, "norm": "ln", "batch_size": 8, "train_error": "", "val_error": ""
+    }  # fmt: skip
+    rows = [row | {"seed": seed, "test_accuracy": value} for seed, value in ((1, 0.8), (2, 0.9))]
+    files.write_csv(seeds.PATH, rows, seeds.FIELDS)
+    text = readme.renewed("<!-- results results/summary.csv -->\n<!-- end -->")
+    assert "| 85.00 ± 7.07 | 50.00 ± 0.00 | 90.0 | -5.0 |" in text.replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
+    assert "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |" in text
 
 
 def test_numbers_of_a_column_have_equally_many_decimals(tmp_path: Path) -> None:
@@ -54,7 +68,7 @@ def test_numbers_of_a_column_have_equally_many_decimals(tmp_path: Path) -> None:
 
 def test_an_unknown_table_is_named() -> None:
     with pytest.raises(
-        NormlabError, match="<!-- other x -->: must be one of anchors, jobs, recipe, results, speed"
+        NormlabError, match="<!-- other x -->: must be one of jobs, recipe, results, speed"
     ):
         readme.renewed("<!-- other x -->\n<!-- end -->")
 

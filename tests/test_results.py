@@ -1,6 +1,7 @@
 """What people read: scores, tables, figures, and that files are whole or absent."""
 
 import dataclasses
+import itertools
 import json
 import math
 import re
@@ -14,7 +15,11 @@ from normlab.base import files, params
 from normlab.evaluation.scores import scores
 from normlab.report import figures, html, results
 from normlab.report.results import (
+    ERRORS,
+    SCORES,
+    SETS,
     Result,
+    Training,
     best,
     differences,
     find,
@@ -22,7 +27,6 @@ from normlab.report.results import (
     standard_error,
     write_tables,
 )
-from normlab.report.seeds import Seeds
 
 
 def result(run: str, norm: str, batch_size: int, accuracy: float, diverged: bool = False) -> Result:
@@ -46,9 +50,26 @@ def result(run: str, norm: str, batch_size: int, accuracy: float, diverged: bool
 RESULTS = [
     result("main", "torch_bn", 128, 0.8),
     result("bn", "bn", 128, 0.82),
-    result("bn-8", "bn", 8, 0.81),
+    result("bn-small", "bn", 8, 0.81),
     result("nn", "nn", 128, 0.1, diverged=True),
 ]
+
+BIN = result("bin", "bin", 128, 0.79)
+
+
+def repeated(chosen: Result, *accuracies: float, epochs: int = 3) -> Result:
+    """`chosen` with several seeds, whose errors do not change over the epochs."""
+    seeds = tuple(
+        Training(
+            {f"{s}_{score}": accuracy for s in SETS for score in SCORES},
+            dict.fromkeys(ERRORS, [1 - accuracy] * (epochs + place)),
+        )
+        for place, accuracy in enumerate(accuracies)
+    )
+    return dataclasses.replace(chosen, seeds=seeds)
+
+
+SEVERAL = [repeated(chosen, 0.5, 0.6, 0.7) for chosen in RESULTS]
 
 
 def test_scores_are_scikit_learns() -> None:
@@ -65,17 +86,30 @@ def test_best_is_by_validation_and_find_by_norm_and_batch_size() -> None:
     assert find(RESULTS, "ln") is None
 
 
+def test_of_several_seeds_mean_and_deviation_are_shown() -> None:
+    one, several = RESULTS[0], repeated(RESULTS[0], 0.5, 0.6, 0.7, epochs=2)
+    assert one.percent("test_accuracy") == "80.00"
+    assert several.percent("test_accuracy").replace("\N{NO-BREAK SPACE}", " ") == "60.00 ± 10.00"
+    assert one.curve("val_error") == ([1, 2, 3], pytest.approx([0.22, 0.24, 0.26]), None)
+    epochs, means, deviations = several.curve("val_error")  # over the epochs that all have
+    assert (epochs, means) == ([1, 2], pytest.approx([0.4, 0.4]))
+    assert deviations == pytest.approx([0.1, 0.1])
+    assert best([*RESULTS, repeated(RESULTS[3], 0.95, 0.99)]).seeds
+
+
 def test_standard_error_is_binomial() -> None:
     assert standard_error(0.9, 10_000) == pytest.approx(0.003)
 
 
 def test_markdown_marks_the_best_of_each_column_and_names_what_diverged() -> None:
     lines = markdown(RESULTS).splitlines()
-    assert len(lines) == 2 + len(RESULTS)
-    assert len({line.count("|") for line in lines}) == 1
+    table = lines[: 2 + len(RESULTS)]
+    assert len({line.count("|") for line in table}) == 1
+    assert table[0].startswith("| run | norm | batch size | test accuracy | test macro-F1 | val")
     assert "**82.00**" in lines[3]
     assert not any("**" in line for line in (*lines[:3], *lines[4:]))
     assert "(diverged)" in lines[5]
+    assert "Micro-F1 is the same as accuracy" in lines[-1]
 
 
 def test_tables_hold_every_run_and_epoch(tmp_path: Path) -> None:
@@ -90,10 +124,16 @@ def test_tables_hold_every_run_and_epoch(tmp_path: Path) -> None:
     assert len(files.read_csv(tmp_path / "summary.csv")) == len(RESULTS)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert list(metrics) == [r.run for r in RESULTS]
-    assert metrics["bn"] == {"val_accuracy": 82, "test_accuracy": 82, "test_macro_f1": 41}
+    assert metrics["bn"] == {"val": 82, "test": 82, "f1": 41}
+    [bn] = [row for row in files.read_csv(tmp_path / "summary.csv") if row["run"] == "bn"]
+    assert bn["test_f1_micro"] == bn["test_accuracy"] == "0.82"
 
 
-@pytest.mark.parametrize("chosen", [RESULTS, RESULTS[:1], RESULTS[3:]], ids=["all", "one", "nan"])
+@pytest.mark.parametrize(
+    "chosen",
+    [RESULTS, RESULTS[:1], RESULTS[3:], SEVERAL],
+    ids=["all", "one", "nan", "several seeds"],
+)
 def test_every_figure_is_drawn_and_repeats(tmp_path: Path, chosen: list[Result]) -> None:
     for folder in ("first", "second"):
         figures.draw_all(tmp_path / folder, chosen, 40, "png")
@@ -106,14 +146,20 @@ def test_every_figure_is_drawn_and_repeats(tmp_path: Path, chosen: list[Result])
 def test_a_norm_has_one_colour_and_another_batch_size_is_dashed() -> None:
     figure = figures.error_curves(RESULTS)
     lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
-    at_128, at_8 = lines["Batch (BN), 128"], lines["Batch (BN), 8"]
-    assert at_128.get_color() == at_8.get_color() != lines["PyTorch BN, 128"].get_color()
-    assert (at_128.get_linestyle(), at_8.get_linestyle()) == ("-", "--")
+    usual, small = lines["bn: Batch (BN), 128"], lines["bn-small: Batch (BN), 8"]
+    assert usual.get_color() == small.get_color() != lines["main: PyTorch BN, 128"].get_color()
+    assert (usual.get_linestyle(), small.get_linestyle()) == ("-", "--")
+
+
+def test_curves_of_several_seeds_have_a_band() -> None:
+    def bands(chosen: list[Result]) -> int:
+        return len(figures.error_curves(chosen).axes[1].collections)
+
+    assert (bands(RESULTS), bands(SEVERAL)) == (0, len(SEVERAL))
 
 
 def test_sanity_gives_the_difference_of_the_curves() -> None:
-    _, difference = differences(RESULTS[0], RESULTS[1], "val_error")
-    assert difference == pytest.approx([-0.02] * 3)
+    assert differences(RESULTS[0], RESULTS[1], "val_error") == pytest.approx([-0.02] * 3)
 
 
 def test_a_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,38 +188,72 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     assert [file.name for file in path.iterdir()] == ["new"]
 
 
+SETUP = {
+    "dataset": "digits", "seed": 1, "model": {"n": 2, "groups": 8},
+    "train": params.load(ROOT / "params.yaml").train.model_dump(),
+    "comparison": {"batch_size": 128, "small_batch_size": 8},
+}  # fmt: skip
+
+
+def report(folder: Path, chosen: list[Result]) -> str:
+    html.write(folder / "report.html", chosen, SETUP)
+    return (folder / "report.html").read_text()
+
+
+def markup(page: str) -> str:
+    """A page without what stands in its scripts and its style."""
+    return re.sub(r"(<(script|style)[^>]*>).*?(?=</\2>)", r"\1", page, flags=re.DOTALL)
+
+
+def prose(page: str) -> str:
+    """What a reader sees of a page's text."""
+    return " ".join(re.sub(r"<[^>]+>", "", markup(page)).split())
+
+
 def test_the_report_is_one_file_that_asks_nothing_of_a_network(tmp_path: Path) -> None:
-    setup = {
-        "dataset": "digits", "seed": 1, "model": {"n": 2, "groups": 8},
-        "train": params.load(ROOT / "params.yaml").train.model_dump(),
-        "comparison": {"batch_size": 128, "small_batch_size": 8},
-    }  # fmt: skip
-    repeated = [Seeds("bn", 128, (0.5, 0.6))]
-    for name in ("one.html", "two.html"):
-        html.write(tmp_path / name, RESULTS, setup, repeated)
-    page = (tmp_path / "one.html").read_text()
-    assert page == (tmp_path / "two.html").read_text()
-    assert not re.search(r"""(src|href)=["'](?!data:)""", page)
-    assert page.count("<img ") == len(figures.FIGURES)
-    for number in range(1, 8):
-        assert f"<h2>{number} · " in page
+    page = report(tmp_path, RESULTS)
+    assert page == report(tmp_path, RESULTS)
+    assert not re.search(r"""(src|href)=["'](?!data:)""", markup(page))
+    assert markup(page).count("<img ") == len(figures.FIGURES)
     assert '<td class="best">82.00</td>' in page
-    assert "55.00" in page  # the mean over seeds
-    assert "Without a norm the training diverged" in page
-    assert "which of them is less sensitive" not in page  # of one norm alone
+    assert len(page) < 2_000_000
+
+
+def test_the_report_answers_each_question_before_its_figure(tmp_path: Path) -> None:
+    page = markup(report(tmp_path, [*RESULTS, BIN]))
+    for number in range(1, 8):
+        _, _, section = page.partition(f"<h2>{number} · ")
+        before, _, _ = section.partition("<h2>")[0].partition("<figure")
+        assert '<p class="answer">' in before
+
+
+def test_one_seed_claims_nothing_that_several_would_have_to_show(tmp_path: Path) -> None:
+    page = report(tmp_path, [*RESULTS, BIN])
+    assert '<span class="tag other direction">' in page
+    text = prose(page)
+    assert "whether that is more than chance takes several seeds" in text
+    assert not re.search("by more than chance|no more than chance|agrees|undecided|±", text, re.I)
+
+
+def test_several_seeds_give_deviations_and_verdicts(tmp_path: Path) -> None:
+    text = prose(report(tmp_path, SEVERAL)).replace("\N{NO-BREAK SPACE}", " ")
+    assert "60.00 ± 10.00" in text
+    assert "No more than chance sets the winner apart from" in text
+    assert "takes several seeds" not in text
+    assert '<span class="tag undecided">' in report(tmp_path, [*SEVERAL, repeated(BIN, 0.6, 0.61)])
+    apart = [repeated(RESULTS[0], 0.8, 0.81), repeated(RESULTS[3], 0.1, 0.11)]
+    text = prose(report(tmp_path, apart))
+    assert "All others are behind the winner by more than chance" in text
 
 
 @pytest.mark.parametrize("chosen", [RESULTS[:1], RESULTS[3:]], ids=["one", "diverged"])
 def test_the_report_copes_with_few_runs(tmp_path: Path, chosen: list[Result]) -> None:
-    setup = {
-        "dataset": "digits", "seed": 1, "model": {"n": 2, "groups": 8},
-        "train": params.load(ROOT / "params.yaml").train.model_dump(),
-        "comparison": {"batch_size": 128, "small_batch_size": 8},
-    }  # fmt: skip
-    html.write(tmp_path / "report.html", chosen, setup, [])
-    page = (tmp_path / "report.html").read_text()
+    page = report(tmp_path, chosen)
     assert "bn and torch_bn are not both among the runs" in page
     assert "No norm was trained at batch size 128 and at a smaller one" in page
+    data = re.search(r'id="runs">(.*?)</script>', page)
+    assert data
+    json.loads(data[1], parse_constant=pytest.fail)  # a browser reads no NaN
 
 
 @pytest.mark.filterwarnings("error")
@@ -185,3 +265,15 @@ def test_class_names_that_the_font_lacks_are_drawn_as_numbers(tmp_path: Path) ->
     labels = [label.get_text() for label in drawn.axes[0].get_xticklabels()]
     assert labels == ["U+72AC \\$5\\$", "U+1F9EA cat"]
     drawn.savefig(tmp_path / "figure.png")
+
+
+@pytest.mark.parametrize("count", [10, 100, 300])
+def test_the_confusion_of_many_classes_stays_a_picture_of_moderate_size(count: int) -> None:
+    predictions = [{"actual": f"{i:03}", "predicted": "000"} for i in range(count)]
+    drawn = figures.confusion([dataclasses.replace(RESULTS[0], predictions=predictions)])
+    assert max(drawn.get_size_inches()) < 13
+    labels = drawn.axes[0].get_yticklabels()
+    drawn.draw_without_rendering()
+    boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.y0)
+    assert len(boxes) > 9
+    assert all(one.y1 <= other.y0 + 2 for one, other in itertools.pairwise(boxes))

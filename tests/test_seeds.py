@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from statistics import stdev
 from typing import Any
 
 import pytest
@@ -22,32 +21,41 @@ def setup(seed: int, **changes: Any) -> dict[str, Any]:
 
 def extract(config: Any, accuracies: dict[tuple[str, int], float]) -> list[dict[str, Any]]:
     """What is extracted of a revision with these results."""
-    lines = ["run,norm,batch_size,test_accuracy,test_f1_micro,test_f1_macro"]
-    lines += [f"{n}-{s},{n},{s},{value},{value},{value}" for (n, s), value in accuracies.items()]
-    return seeds.extract(json.dumps(config), "\n".join(lines))
+    runs = {f"{norm}-{size}": value for (norm, size), value in accuracies.items()}
+    summary = [",".join(("run", "norm", "batch_size", *seeds.COLUMNS))]
+    summary += [
+        ",".join((f"{norm}-{size}", norm, str(size), *[str(value)] * len(seeds.COLUMNS)))
+        for (norm, size), value in accuracies.items()
+    ]
+    curves = ["run,label,epoch,train_error,val_error"]
+    curves += [f'{run},"x, 1",{e},{1 - v},0.{e}' for run, v in runs.items() for e in (1, 2)]
+    return seeds.extract(json.dumps(config), "\n".join(summary), "\n".join(curves))
 
 
 FIRST = {("bn", 128): 0.8, ("gn", 8): 0.7}
 
 
-def test_mean_and_deviation_are_over_seeds_of_one_recipe() -> None:
+def test_trainings_of_one_recipe_are_grouped_by_norm_and_batch_size() -> None:
     rows = [
         *extract(setup(1), FIRST),
         *extract(setup(2), {("bn", 128): 0.9, ("gn", 8): 0.7}),
         *extract(setup(3, dataset="digits"), {("bn", 128): 0.5}),
     ]
     wanted = seeds.recipe(setup(1))
-    bn, gn = seeds.summarize(row for row in rows if row["recipe"] == wanted)
-    assert (bn.norm, bn.batch_size, bn.accuracies) == ("bn", 128, (0.8, 0.9))
-    assert bn.mean == pytest.approx(0.85)
-    assert bn.deviation == pytest.approx(stdev([0.8, 0.9]))
-    assert (gn.norm, gn.deviation) == ("gn", 0.0)
+    found = seeds.group(row for row in rows if row["recipe"] == wanted)
+    assert list(found) == [("bn", 128), ("gn", 8)]
+    bn = found["bn", 128]
+    assert [training.scores["val_accuracy"] for training in bn] == [0.8, 0.9]
+    assert [training.curves for training in bn] == [
+        {"train_error": [error, error], "val_error": [0.1, 0.2]} for error in (0.2, 0.1)
+    ]
+    assert "| Batch (BN) | 128 | 2 | 85.00 | 7.07 |" in seeds.table(rows)
 
 
 @pytest.mark.parametrize("config", [None, {"seed": 2}, []])
 def test_a_revision_without_a_record_of_its_params_is_passed_over(config: Any) -> None:
     assert extract(config, FIRST) == []
-    assert seeds.extract("", "") == []
+    assert seeds.extract("", "", "") == []
 
 
 def test_how_a_result_is_computed_is_not_part_of_the_recipe() -> None:
@@ -59,9 +67,9 @@ def test_how_a_result_is_computed_is_not_part_of_the_recipe() -> None:
 def test_what_is_written_is_read_for_the_wanted_recipe_alone(tmp_path: Path) -> None:
     rows = [*extract(setup(1), FIRST), *extract(setup(2), {("bn", 128): 0.9})]
     files.write_csv(tmp_path / "seeds.csv", rows, seeds.FIELDS)
-    [entry] = seeds.read(tmp_path / "seeds.csv", rows[0]["recipe"])  # gn has a single seed
-    assert entry.accuracies == (0.8, 0.9)
-    assert seeds.read(tmp_path / "seeds.csv", "another") == []
+    found = seeds.read(tmp_path / "seeds.csv", rows[0]["recipe"])
+    assert list(found) == [("bn", 128)]  # gn has a single seed
+    assert seeds.read(tmp_path / "seeds.csv", "another") == {}
 
 
 @pytest.mark.parametrize("content", ["recipe,norm\nx,bn\n", "nothing\nx\n"])
@@ -86,7 +94,9 @@ def test_experiments_with_other_seeds_reach_the_report(finished: Workspace) -> N
         ran = finished.run("dvc", "repro").stdout
         assert "Running stage 'plots'" in ran
         assert "Running stage 'train" not in ran
-        assert "With several seeds" in (finished.path / "results/report.html").read_text()
+        assert "each with 2 seeds" in (finished.path / "results/report.html").read_text()
+        summary = (finished.path / "results/summary.md").read_text()
+        assert summary.count("±") == 12  # six scores of two runs
     finally:
         finished.run("dvc", "exp", "remove", "second", "third", check=False)
         finished.run("git", "checkout", "--quiet", ".")

@@ -14,7 +14,15 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from normlab.base.registry import NORMS
-from normlab.report.results import Result, best, differences, find, standard_error
+from normlab.report.results import (
+    Result,
+    best,
+    differences,
+    find,
+    quantile_columns,
+    quantile_name,
+    standard_error,
+)
 
 matplotlib.use("agg")
 
@@ -66,13 +74,13 @@ def error_curves(results: list[Result]) -> Figure:
         axes, ("train_error", "val_error"), ("Training (augmented)", "Validation"), strict=True
     ):
         for result in results:
-            _line(axis, result, name, label=f"{result.label}")
+            _line(axis, result, name, label=result.label)
         _error_axis(axis, title)
     axes[1].label_outer()
     figure.legend(
         *axes[0].get_legend_handles_labels(),
         loc="outside right center",
-        title="norm, batch size",
+        title="run: norm, batch size",
         alignment="left",
     )
     return figure
@@ -84,10 +92,11 @@ def runs(results: list[Result]) -> Figure:
     for axis, result in zip(axes, results, strict=False):
         _line(axis, result, "train_error", label="training", linestyle=":")
         _line(axis, result, "val_error", label="validation", linestyle="-")
-        epoch = result.metrics["epoch"]
-        errors = dict(zip(*result.curve("val_error"), strict=True))
-        axis.plot(epoch, errors[epoch], "o", color=colour(result.norm), label="best epoch")
-        _error_axis(axis, _title(result))
+        if not result.seeds:
+            epoch = result.metrics["epoch"]
+            error = result.curve("val_error")[1][epoch - 1]
+            axis.plot(epoch, error, "o", color=colour(result.norm), label="best epoch")
+        _error_axis(axis, result.label)
         axis.label_outer()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
@@ -108,11 +117,10 @@ def sanity(results: list[Result]) -> Figure:
     _error_axis(left, f"Error at batch size {ours.batch_size}")
     left.legend()
     for name, style in (("train_error", ":"), ("val_error", "-")):
-        epochs, difference = differences(theirs, ours, name)
+        gaps = differences(theirs, ours, name)
         kind = "training" if name == "train_error" else "validation"
-        largest = max(map(abs, difference))
-        label = f"{kind}, at most {100 * largest:.2f} points"
-        right.plot(epochs, difference, style, color=colour("bn"), label=label)
+        label = f"{kind}, at most {100 * max(map(abs, gaps)):.2f} points"
+        right.plot(range(1, len(gaps) + 1), gaps, style, color=colour("bn"), label=label)
     right.axhline(0, color="black", linewidth=0.8)
     _error_axis(right, "BN from scratch minus PyTorch's")
     right.set_ylabel("difference of errors")
@@ -144,11 +152,20 @@ def batch_size(results: list[Result]) -> Figure:
 def quantiles(results: list[Result]) -> Figure:
     """Quantiles of the penultimate features on the validation images, one scale for all."""
     figure, axes = _multiples(results)
-    names = [name for name in results[0].quantiles[0] if name != "epoch"]
+    names = quantile_columns(results[0])
     values_of_all = [row[name] for r in results for row in r.quantiles for name in names]
     largest = max((abs(value) for value in values_of_all if math.isfinite(value)), default=0.0)
     logarithmic = largest > LINEAR_UP_TO
-    apart = 0.0 if logarithmic else 0.05 * largest  # what labels need
+
+    def height(value: float) -> float:
+        """Where the axis has a value, zero at 0 and the largest at 1."""
+        if logarithmic:
+            return math.copysign(symlog(abs(value)), value) / symlog(largest)
+        return value / (largest or 1)
+
+    def symlog(size: float) -> float:
+        return min(size, 1) + math.log10(max(size, 1))
+
     shades = np.linspace(0.35, 1, len(names)) if len(names) > 1 else [1.0]
     for axis, result in zip(axes, results, strict=False):
         epochs = [row["epoch"] for row in result.quantiles]
@@ -165,8 +182,8 @@ def quantiles(results: list[Result]) -> Figure:
             )
             finite = [value for value in values if math.isfinite(value)]
             if finite:
-                near = (end for end in ends if abs(end - finite[-1]) <= apart)
-                ends.setdefault(next(near, finite[-1]), []).insert(0, f"{name[1:]} %")
+                near = (end for end in ends if abs(height(end) - height(finite[-1])) < 0.05)
+                ends.setdefault(next(near, finite[-1]), []).insert(0, quantile_name(name))
         for value, labels in ends.items():
             axis.annotate(
                 ", ".join(labels),
@@ -177,7 +194,7 @@ def quantiles(results: list[Result]) -> Figure:
                 fontsize=8,
                 annotation_clip=False,
             )
-        axis.set_title(_title(result))
+        axis.set_title(result.label)
         axis.set_xlabel("epoch")
         axis.set_ylabel("feature")
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -188,11 +205,12 @@ def quantiles(results: list[Result]) -> Figure:
 
 
 def accuracy(results: list[Result]) -> Figure:
-    """Test accuracy of every run, with the standard error of counting that many images."""
-    figure, axis = plt.subplots(figsize=(8, 0.45 * len(results) + 1.4))
+    """Test accuracy of every run, with its deviation over seeds, or the error of counting."""
+    figure, axis = plt.subplots(figsize=(6.6, 0.42 * len(results) + 1.2))
     for place, result in enumerate(results):
-        value = result.metrics["test"]["accuracy"]
-        error = standard_error(value, len(result.predictions))
+        value, error = result.score("test_accuracy"), result.deviation("test_accuracy")
+        if error is None:
+            error = standard_error(value, len(result.predictions))
         filled = result.usual
         axis.errorbar(
             value,
@@ -211,10 +229,13 @@ def accuracy(results: list[Result]) -> Figure:
             ha="center",
             fontsize=8.5,
         )
-    axis.set_yticks(range(len(results)), [_title(result) for result in results])
+    axis.set_yticks(range(len(results)), [result.label for result in results])
     axis.set_ylim(len(results) - 0.5, -0.7)
+    axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    axis.set_xlabel("test accuracy (bars: one binomial standard error)")
+    repeated = any(result.seeds for result in results)
+    bars = "standard deviation over seeds" if repeated else "standard error of counting images"
+    axis.set_xlabel(f"test accuracy (bars: {bars})")
     return figure
 
 
@@ -228,7 +249,7 @@ def confusion(results: list[Result]) -> Figure:
         if row["predicted"] in place:
             counts[place[row["actual"]], place[row["predicted"]]] += 1
     share = counts / counts.sum(1, keepdims=True).clip(1)
-    size = max(4.5, 0.55 * len(classes) + 1.5)
+    size = min(max(4.5, 0.55 * len(classes) + 1.5), 12.0)
     figure, axis = plt.subplots(figsize=(size + 0.7, size))
     image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= 20:
@@ -236,12 +257,14 @@ def confusion(results: list[Result]) -> Figure:
             dark = share[row, column] > 0.5
             axis.text(column, row, count, ha="center", va="center", fontsize=8,
                       color="white" if dark else "black")  # fmt: skip
-    names = [legible(name) for name in classes]
-    axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axis.set_yticks(range(len(names)), names)
+    shown = range(0, len(classes), math.ceil(len(classes) / 100))  # more would overlap
+    names = [legible(classes[index]) for index in shown]
+    points = max(5.0, min(10.0, 450 / len(shown)))
+    axis.set_xticks(shown, names, rotation=45, ha="right", rotation_mode="anchor", fontsize=points)
+    axis.set_yticks(shown, names, fontsize=points)
     axis.set_xlabel("predicted")
     axis.set_ylabel("actual")
-    axis.set_title(f"{_title(result)}: test images")
+    axis.set_title(f"Test images, {result.label}")
     axis.grid(False)
     bar = figure.colorbar(image, format=PercentFormatter(1), shrink=0.8)
     bar.set_label("share of the actual class")
@@ -260,26 +283,30 @@ FIGURES: dict[str, Callable[[list[Result]], Figure]] = {
 
 
 def legible(text: str) -> str:
-    """`text` as matplotlib can draw it: characters that the font lacks by number, `U+1F9EA`."""
+    """`text` as matplotlib can draw it, at most 24 characters of it.
+
+    Characters that the font lacks become their numbers, `U+1F9EA`.
+    """
     font = get_font(findfont(FontProperties()))
-    drawn = (c if font.get_char_index(ord(c)) else f"U+{ord(c):04X}" for c in text)
+    shown = text if len(text) <= 24 else f"{text[:23]}\N{HORIZONTAL ELLIPSIS}"
+    drawn = (c if font.get_char_index(ord(c)) else f"U+{ord(c):04X}" for c in shown)
     return "".join(drawn).replace("$", r"\$")  # which would begin a formula
 
 
-def _title(result: Result) -> str:
-    return f"{result.run}: {result.label}"
-
-
 def _line(axis: Axes, result: Result, name: str, **style: object) -> None:
-    epochs, values = result.curve(name)
-    options = {
+    """A curve of `result`; of several seeds their mean, in a band of one standard deviation."""
+    epochs, values, deviations = result.curve(name)
+    options: dict[str, Any] = {
         "color": colour(result.norm),
         "linestyle": line_style(result),
         "linewidth": 1.5,
         "marker": "." if len(epochs) < 10 else "",
         **style,
     }
-    axis.plot(epochs, values, **options)  # type: ignore[arg-type]
+    axis.plot(epochs, values, **options)
+    if deviations:
+        low, high = np.array(values) - deviations, np.array(values) + deviations
+        axis.fill_between(epochs, low, high, color=options["color"], alpha=0.15, linewidth=0)
 
 
 def _error_axis(axis: Axes, title: str) -> None:

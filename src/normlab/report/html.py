@@ -1,32 +1,37 @@
 """The study as one HTML file that carries its figures: to be read, sent, printed."""
 
-import base64
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote
 
 from normlab.base import files
-from normlab.report import figures, findings
+from normlab.report import figures, findings, page
 from normlab.report.results import (
+    ERRORS,
     SCORES,
     SETS,
-    TITLES,
     Result,
     best,
+    columns,
     norm_name,
-    top,
+    quantile_columns,
+    quantile_name,
+    standard_error,
 )
-from normlab.report.seeds import Seeds
 
 TEMPLATE = "report.html.j2"
+CHARTS = Path(__file__).with_name("charts.js")
 
 
-def write(path: Path, results: list[Result], setup: Mapping[str, Any], seeds: list[Seeds]) -> None:
+def write(path: Path, results: list[Result], setup: Mapping[str, Any]) -> None:
     """Write the report on `results` to `path`.
 
     `setup` are the params that say how the runs were made: `dataset`, `seed`, and the sections
-    `split`, `model` and `train`.
+    `comparison`, `split`, `model` and `train`.
     """
     # Here, and not above: no other stage needs it.
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -39,40 +44,62 @@ def write(path: Path, results: list[Result], setup: Mapping[str, Any], seeds: li
         lstrip_blocks=True,
     )
     environment.filters["percent"] = lambda value: f"{100 * value:.2f}"
-    environment.filters["points"] = _points
+    environment.filters["points"] = lambda value: findings.Gap(value).points
     with TemporaryDirectory() as folder:
         figures.draw_all(Path(folder), results, 100, "svg")
         pictures = {file.stem: _inline(file) for file in sorted(Path(folder).iterdir())}
-    counts = results[0].metrics["images"]
-    effects = findings.batch_effects(results)
-    page = environment.get_template(TEMPLATE).render(
+    ranking = findings.ranking(results)
+    first = ranking[0][0]
+    content = environment.get_template(TEMPLATE).render(
         results=results,
+        seeds=min(len(result.trainings) for result in results),
         norm_name=norm_name,
         sets=SETS,
         scores=SCORES,
-        titles=TITLES,
-        top=top(results),
+        columns=columns(results),
         best=best(results),
-        ranking=findings.ranking(results),
+        ranking=ranking,
+        counting_error=standard_error(first.score(findings.ACCURACY), len(first.predictions)),
         sanity=findings.sanity(results),
-        effects=effects,
-        calmer=findings.calmer(effects),
-        spreads=findings.spreads(results),
+        effects=findings.batch_effects(results),
+        widths=findings.widths(results),
         claims=findings.claims(results),
         confused=findings.confusions(best(results)),
-        seeds=seeds,
         setup=setup,
-        counts=counts,
+        counts=results[0].metrics["images"],
         figures=pictures,
+        runs=[_chart_data(result) for result in results],
+        vega=page.bundle(),
+        charts=CHARTS.read_text(),
     )
-    files.write_text(path, page)
+    files.write_text(path, content)
 
 
-def _points(value: float) -> str:
-    return f"{100 * value:+.2f}".replace("-", "\N{MINUS SIGN}")
+def _chart_data(result: Result) -> dict[str, Any]:
+    """What charts.js draws of a run."""
+    curves = {name: result.curve(name) for name in ERRORS}
+    return {
+        "run": result.run,
+        "label": result.label,
+        "colour": figures.colour(result.norm),
+        "usual": result.usual,
+        "kept": None if result.seeds else result.metrics["epoch"],
+        "errors": {name: _short(values) for name, (_, values, _) in curves.items()},
+        "deviations": {name: _short(found) for name, (*_, found) in curves.items() if found},
+        "quantiles": {
+            quantile_name(name): _short(row[name] for row in result.quantiles)
+            for name in quantile_columns(result)
+        },
+    }
+
+
+def _short(values: Iterable[float]) -> list[float | None]:
+    """`values` to five digits; JSON has no infinite or undefined numbers."""
+    return [float(f"{value:.5g}") if math.isfinite(value) else None for value in values]
 
 
 def _inline(picture: Path) -> str:
-    """The SVG file `picture` as a data URL."""
-    content = base64.b64encode(picture.read_bytes()).decode()
-    return f"data:image/svg+xml;base64,{content}"
+    """The SVG file `picture` as a data URL; coordinates lose digits that nobody sees."""
+    content = re.sub(r"([1-9]\d*\.\d\d)\d+", r"\1", picture.read_text())
+    content = re.sub(r"\s+", " ", content)
+    return "data:image/svg+xml," + quote(content, safe=" ,;:/=()")

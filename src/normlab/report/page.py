@@ -42,11 +42,15 @@ BUNDLE
 """  # noqa: E501
 
 
-def content() -> str:
+def bundle() -> str:
+    """The chart library, Vega, as one script; it defines `vegaEmbed`."""
     from vl_convert import javascript_bundle
 
-    bundle = javascript_bundle(vl_version=VEGA_LITE)  # type: ignore[call-arg]  # wrong stubs
-    return TEMPLATE.replace("BUNDLE", bundle)
+    return javascript_bundle(vl_version=VEGA_LITE)  # type: ignore[call-arg]  # wrong stubs
+
+
+def content() -> str:
+    return TEMPLATE.replace("BUNDLE", bundle())
 
 
 def write() -> None:

@@ -3,16 +3,19 @@
 A table stands between `<!-- NAME -->` and `<!-- end -->`; `make readme` renews all of them.
 """
 
+import json
 import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import mean
 
 from normlab.base import files
 from normlab.base.errors import NormlabError
-from normlab.base.layout import RESULTS
-from normlab.report.results import norm_name
+from normlab.report import seeds
+from normlab.report.results import norm_name, percent
 
+ANCHORS = Path("benchmarks/anchors.csv")  #: the best test accuracies that others report
 Table = list[list[str]]
 #: columns of benchmarks' CSV files, and what the README calls them
 SPEED = {
@@ -53,34 +56,28 @@ def renewed(text: str) -> str:
 
 
 def results(path: str) -> Table:
-    """Accuracies of the runs in a results/summary.csv, in percent."""
-    head = ["run", "norm", "batch size", "best epoch", "val accuracy", "test accuracy",
-            "test micro-F1", "test macro-F1"]  # fmt: skip
-    scores = ("val_accuracy", "test_accuracy", "test_f1_micro", "test_f1_macro")
-    return [head] + [
-        [
-            f"`{row['run']}`",
-            norm_name(row["norm"], row["diverged"] == "True"),
-            row["batch_size"],
-            row["epoch"],
-            *(f"{100 * float(row[score]):.2f}" for score in scores),
+    """The runs of a results/summary.csv in percent, beside the best test accuracy others report.
+
+    Of several seeds mean and standard deviation.
+    """
+    config = json.loads(Path(path).with_name(seeds.SETUP.name).read_text())
+    repeated = seeds.read(seeds.PATH, seeds.recipe(config))
+    reported = {row["run"]: float(row["test_accuracy"]) for row in files.read_csv(ANCHORS)}
+    table = [["run", "norm", "batch size", "val accuracy", "test accuracy", "test macro-F1",
+              "best reported", "difference"]]  # fmt: skip
+    for row in files.read_csv(path):
+        trainings = repeated.get((row["norm"], int(row["batch_size"])), ())
+        samples = [
+            [training.scores[name] for training in trainings] or [float(row[name])]
+            for name in ("val_accuracy", "test_accuracy", "test_f1_macro")
         ]
-        for row in files.read_csv(path)
-    ]
-
-
-def anchors(path: str) -> Table:
-    """Test accuracies in percent, beside those that others report, which the CSV `path` holds."""
-    ours = {row["run"]: row for row in files.read_csv(RESULTS / "summary.csv")}
-    reported_of = {row["run"]: row for row in files.read_csv(path)}
-    table = [["run", "norm", "batch size", "here", "reported", "difference"]]
-    for run, row in ours.items():
-        anchor = reported_of.get(run)
-        if anchor is None:
-            continue
-        here, reported = (100 * float(r["test_accuracy"]) for r in (row, anchor))
-        norm = [f"`{row['run']}`", norm_name(row["norm"]), row["batch_size"]]
-        table.append([*norm, f"{here:.1f}", f"{reported:.1f}", f"{here - reported:+.1f}"])
+        beside = ["", ""]
+        if anchor := reported.get(row["run"]):
+            beside = [f"{100 * anchor:.1f}", f"{100 * (mean(samples[1]) - anchor):+.1f}"]
+        norm = norm_name(row["norm"], row["diverged"] == "True")
+        table.append(
+            [f"`{row['run']}`", norm, row["batch_size"], *map(percent, samples), *beside]
+        )  # fmt: skip
     return table
 
 
@@ -107,7 +104,6 @@ def _aligned(column: list[str]) -> list[str]:
 
 
 TABLES: dict[str, Callable[[str], Table]] = {
-    "anchors": anchors,
     "jobs": partial(measured, JOBS),
     "recipe": recipe,
     "results": results,
@@ -116,4 +112,4 @@ TABLES: dict[str, Callable[[str], Table]] = {
 
 
 def _is_number(cell: str) -> bool:
-    return bool(re.fullmatch(r"[+-]?[\d.]+( ± [\d.]+)?", cell))
+    return bool(re.fullmatch(r"[+-]?[\d.]+(\s±\s[\d.]+)?", cell))

@@ -2,9 +2,10 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from normlab.base import files
@@ -12,10 +13,19 @@ from normlab.base.errors import NormlabError
 from normlab.base.layout import run_files
 from normlab.base.registry import NORMS
 
-SETS = ("train", "val", "test")
-SCORES = ("accuracy", "f1_micro", "f1_macro")
-TITLES = {"accuracy": "accuracy", "f1_micro": "micro-F1", "f1_macro": "macro-F1"}
+SETS = ("test", "val", "train")
+#: What tables show. The micro-F1 of single labels is the accuracy; summary.csv alone repeats it.
+SCORES = {"accuracy": "accuracy", "f1_macro": "macro-F1"}
+ERRORS = ("train_error", "val_error")
 CURVES = ("train_error", "val_error", "train_loss", "val_loss")
+
+
+@dataclass(frozen=True)
+class Training:
+    """Numbers of one training, that is of one seed, as fractions."""
+
+    scores: Mapping[str, float]  #: by names as `test_accuracy` and `val_f1_macro`
+    curves: Mapping[str, Sequence[float]]  #: of ERRORS, a value an epoch
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,7 @@ class Result:
     quantiles: list[dict[str, float]]
     predictions: list[dict[str, str]]
     usual: bool  #: whether trained at the batch size at which norms are compared
+    seeds: tuple[Training, ...] = ()  #: the same training with several seeds, where there are any
 
     @property
     def norm(self) -> str:
@@ -38,18 +49,57 @@ class Result:
         return self.metrics["batch_size"]
 
     @property
+    def diverged(self) -> bool:
+        return self.metrics["diverged"]
+
+    @property
     def name(self) -> str:
         """The norm's name, and that the training diverged if it did."""
-        return norm_name(self.norm, self.metrics["diverged"])
+        return norm_name(self.norm, self.diverged)
 
     @property
     def label(self) -> str:
-        """What figures and tables call the run."""
-        return f"{norm_name(self.norm)}, {self.batch_size}"
+        """What figures call the run; also two of the same norm and batch size differ."""
+        return f"{self.run}: {norm_name(self.norm)}, {self.batch_size}"
 
-    def curve(self, name: str) -> tuple[list[float], list[float]]:
-        """Epochs and values of one of CURVES."""
-        return [row["epoch"] for row in self.log], [row[name] for row in self.log]
+    @property
+    def trainings(self) -> tuple[Training, ...]:
+        """One for each seed, or this one alone."""
+        scores = {f"{s}_{name}": self.metrics[s][name] for s in SETS for name in SCORES}
+        curves = {name: [row[name] for row in self.log] for name in ERRORS}
+        return self.seeds or (Training(scores, curves),)
+
+    def samples(self, score: str) -> list[float]:
+        """A score as `test_accuracy`, of each training."""
+        return [training.scores[score] for training in self.trainings]
+
+    def score(self, score: str) -> float:
+        """A score as `test_accuracy`: the mean over the seeds."""
+        return mean(self.samples(score))
+
+    def deviation(self, score: str) -> float | None:
+        """The score's standard deviation between seeds; None for a single one."""
+        samples = self.samples(score)
+        return stdev(samples) if len(samples) > 1 else None
+
+    def percent(self, score: str) -> str:
+        """The score as text; see the function `percent`."""
+        return percent(self.samples(score))
+
+    def curve(self, name: str) -> tuple[list[int], list[float], list[float] | None]:
+        """Epochs that all seeds have, means of one of ERRORS, and deviations if there are several.
+
+        Means and deviations are over the seeds.
+        """
+        columns = list(zip(*(t.curves[name] for t in self.trainings), strict=False))
+        deviations = [stdev(column) for column in columns] if self.seeds else None
+        return list(range(1, len(columns) + 1)), [mean(column) for column in columns], deviations
+
+
+def percent(samples: Sequence[float]) -> str:
+    """Fractions, one a seed, as text: `84.52`, or mean and deviation of several: `84.52 ± 0.22`."""
+    spread = f" ± {100 * stdev(samples):.2f}" if len(samples) > 1 else ""
+    return f"{100 * mean(samples):.2f}{spread}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def norm_name(norm: str, diverged: bool = False) -> str:
@@ -57,10 +107,15 @@ def norm_name(norm: str, diverged: bool = False) -> str:
     return NORMS.get(norm, norm) + (" (diverged)" if diverged else "")
 
 
-def load(run: str, usual_batch_size: int) -> Result:
+def load(
+    run: str,
+    usual_batch_size: int,
+    seeds: Mapping[tuple[str, int], tuple[Training, ...]] | None = None,
+) -> Result:
     """Read what `run` left in data/runs; norms are compared at `usual_batch_size`.
 
-    Raises `NormlabError` where something is missing or damaged.
+    `seeds` are the trainings with several seeds, by norm and batch size. Raises `NormlabError`
+    where something is missing or damaged.
     """
     made = run_files(run)
     try:
@@ -68,7 +123,8 @@ def load(run: str, usual_batch_size: int) -> Result:
         log, quantiles = (_numbers(path) for path in (made.log, made.quantiles))
         predictions = files.read_csv(made.predictions)
         usual = metrics["batch_size"] == usual_batch_size
-        return Result(run, metrics, log, quantiles, predictions, usual)
+        repeated = (seeds or {}).get((metrics["norm"], metrics["batch_size"]), ())
+        return Result(run, metrics, log, quantiles, predictions, usual, repeated)
     except FileNotFoundError as error:
         raise NormlabError(f"{error.filename}: no such file; `dvc pull` or `dvc repro`") from None
     except (ValueError, KeyError) as error:
@@ -81,18 +137,15 @@ def _numbers(path: Path) -> list[dict[str, float]]:
     return [{key: float(value) for key, value in row.items()} for row in files.read_csv(path)]
 
 
-def best(results: list[Result]) -> Result:
+def best(results: Sequence[Result]) -> Result:
     """The result with the best validation accuracy, the first of several."""
-    return max(results, key=lambda result: result.metrics["val"]["accuracy"])
+    return max(results, key=lambda result: result.score("val_accuracy"))
 
 
-def top(results: Sequence[Result]) -> dict[tuple[str, str], float]:
-    """The best value, rounded to four digits, of each of SETS and SCORES."""
-    return {
-        (s, score): max(round(result.metrics[s][score], 4) for result in results)
-        for s in SETS
-        for score in SCORES
-    }
+def columns(results: Sequence[Result]) -> dict[str, float]:
+    """The scores that tables show, in their order, and the best value of each, to four digits."""
+    names = [f"{s}_{score}" for s in SETS for score in SCORES]
+    return {name: max(round(result.score(name), 4) for result in results) for name in names}
 
 
 def find(results: Sequence[Result], norm: str) -> Result | None:
@@ -100,11 +153,10 @@ def find(results: Sequence[Result], norm: str) -> Result | None:
     return next((result for result in results if result.usual and result.norm == norm), None)
 
 
-def differences(first: Result, second: Result, name: str) -> tuple[list[float], list[float]]:
-    """Epochs that both have, and the second's curve `name` minus the first's."""
-    one, other = (dict(zip(*r.curve(name), strict=True)) for r in (first, second))
-    epochs = [epoch for epoch in one if epoch in other]
-    return epochs, [other[epoch] - one[epoch] for epoch in epochs]
+def differences(first: Result, second: Result, name: str) -> list[float]:
+    """The second's curve `name` minus the first's, over the epochs that both have."""
+    one, other = first.curve(name)[1], second.curve(name)[1]
+    return [b - a for a, b in zip(one, other, strict=False)]
 
 
 def standard_error(accuracy: float, count: int) -> float:
@@ -114,11 +166,12 @@ def standard_error(accuracy: float, count: int) -> float:
 
 def write_tables(folder: Path, results: list[Result]) -> None:
     """Write into `folder` DVC's metrics, curves, quantiles, predictions and a summary."""
+    # Short names and percent, for what `dvc metrics diff` and `dvc exp show` print of them.
     metrics = {
         result.run: {
-            "val_accuracy": _percent(result.metrics["val"]["accuracy"]),
-            "test_accuracy": _percent(result.metrics["test"]["accuracy"]),
-            "test_macro_f1": _percent(result.metrics["test"]["f1_macro"]),
+            "val": round(100 * result.metrics["val"]["accuracy"], 2),
+            "test": round(100 * result.metrics["test"]["accuracy"], 2),
+            "f1": round(100 * result.metrics["test"]["f1_macro"], 2),
         }
         for result in results
     }
@@ -136,30 +189,34 @@ def write_tables(folder: Path, results: list[Result]) -> None:
     ]
     fields = ("run", "label", "epoch", "lr", *sorted((*CURVES, "val_accuracy")))
     files.write_csv(folder / "curves.csv", curves, fields)
-    names = [name for name in results[0].quantiles[0] if name != "epoch"]
     quantiles = [
         {
             "run": result.run,
             "label": result.label,
             "epoch": int(row["epoch"]),
-            "quantile": f"{name[1:]} %",
+            "quantile": quantile_name(name),
             "feature": row[name],
         }
         for result in results
         for row in result.quantiles
-        for name in names
+        for name in quantile_columns(result)
     ]
-    files.write_csv(
-        folder / "quantiles.csv", quantiles, ("run", "label", "epoch", "quantile", "feature")
-    )
+    fields = ("run", "label", "epoch", "quantile", "feature")
+    files.write_csv(folder / "quantiles.csv", quantiles, fields)
     files.write_csv(folder / "confusion.csv", best(results).predictions, ("actual", "predicted"))
     summary = summarize(results)
     files.write_csv(folder / "summary.csv", summary, tuple(summary[0]))
     files.write_text(folder / "summary.md", markdown(results))
 
 
-def _percent(fraction: float) -> float:
-    return round(100 * fraction, 2)
+def quantile_columns(result: Result) -> list[str]:
+    """The columns of `Result.quantiles` beside the epoch, the lowest quantile first."""
+    return [name for name in result.quantiles[0] if name != "epoch"]
+
+
+def quantile_name(column: str) -> str:
+    """`1 %` for `q1`."""
+    return f"{column[1:]} %"
 
 
 def summarize(results: list[Result]) -> list[dict[str, Any]]:
@@ -171,8 +228,12 @@ def summarize(results: list[Result]) -> list[dict[str, Any]]:
             "batch_size": result.batch_size,
             "epoch": result.metrics["epoch"],
             "epochs": result.metrics["epochs"],
-            "diverged": result.metrics["diverged"],
-            **{f"{s}_{score}": result.metrics[s][score] for s in SETS for score in SCORES},
+            "diverged": result.diverged,
+            **{
+                f"{s}_{score}": result.metrics[s][score]
+                for s in SETS
+                for score in ("accuracy", "f1_micro", "f1_macro")
+            },
         }
         for result in results
     ]
@@ -180,16 +241,16 @@ def summarize(results: list[Result]) -> list[dict[str, Any]]:
 
 def markdown(results: list[Result]) -> str:
     """The summary as a Markdown table in percent, the best value of a column in bold."""
-    best_values = top(results)
-    titles = [f"{s} {TITLES[score]}" for s, score in best_values]
-    head = ["run", "norm", "batch size", "best epoch", *titles]
+    best_values = columns(results)
+    titles = [f"{s} {title}" for s in SETS for title in SCORES.values()]
+    head = ["run", "norm", "batch size", *titles, "best epoch"]
     lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
     for result in results:
-        epoch = f"{result.metrics['epoch']} of {result.metrics['epochs']}"
-        cells = [result.run, result.name, str(result.batch_size), epoch]
-        for (s, score), best_value in best_values.items():
-            value = round(result.metrics[s][score], 4)
-            text = f"{100 * value:.2f}"
-            cells.append(f"**{text}**" if value == best_value else text)
-        lines.append(cells)
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+        cells = [result.run, result.name, str(result.batch_size)]
+        for name, best_value in best_values.items():
+            text = result.percent(name)
+            is_best = round(result.score(name), 4) == best_value
+            cells.append(f"**{text}**" if is_best else text)
+        lines.append([*cells, f"{result.metrics['epoch']} of {result.metrics['epochs']}"])
+    table = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return f"{table}\nIn percent. Micro-F1 is the same as accuracy: each image has one label.\n"

@@ -10,7 +10,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -19,38 +18,19 @@ from normlab.base import files
 from normlab.base.errors import NormlabError
 from normlab.base.layout import RESULTS
 from normlab.base.registry import NORMS
+from normlab.report.results import ERRORS, SCORES, SETS, Training, norm_name
 
 PATH = Path("data/seeds.csv")
 SETUP = RESULTS / "setup.json"  #: the params that results are of; the stage plots writes it
 SUMMARY = RESULTS / "summary.csv"  #: every run's scores
-FIELDS = (
-    "recipe", "dataset", "epochs", "norm", "batch_size", "seed",
-    "test_accuracy", "test_f1_micro", "test_f1_macro",
-)  # fmt: skip
+CURVES = RESULTS / "curves.csv"  #: every run's errors, epoch by epoch
+COLUMNS = tuple(f"{s}_{score}" for s in SETS for score in SCORES)  #: scores of SUMMARY
+#: What tells one training from another comes first. A curve is one cell: `0.5012 0.4410 ...`.
+FIELDS = ("recipe", "norm", "batch_size", "seed", "dataset", "epochs", *COLUMNS, *ERRORS)
+KEY = FIELDS[:4]
 RECIPE = ("dataset", "split", "model", "train")  #: params that a mean over seeds must share
 #: keys of `train` that say how a result is computed, and change it by rounding at most
 MEANS = ("compile", "devices", "on_divergence")
-
-
-KEY = ("recipe", "norm", "batch_size", "seed")  #: what tells one training from another
-
-
-@dataclass(frozen=True)
-class Seeds:
-    """One norm at one batch size, trained with several seeds."""
-
-    norm: str
-    batch_size: int
-    accuracies: tuple[float, ...]  #: on test images, one a seed
-
-    @property
-    def mean(self) -> float:
-        return mean(self.accuracies)
-
-    @property
-    def deviation(self) -> float | None:
-        """Standard deviation between seeds; None for a single one."""
-        return stdev(self.accuracies) if len(self.accuracies) > 1 else None
 
 
 def recipe(config: Mapping[str, Any]) -> str:
@@ -61,32 +41,31 @@ def recipe(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
-def read(path: Path, wanted: str) -> list[Seeds]:
-    """Norms that `path` has with the recipe `wanted` and more than one seed."""
+def read(path: Path, wanted: str) -> dict[tuple[str, int], tuple[Training, ...]]:
+    """What `path` has of the recipe `wanted`, by norm and batch size, where seeds are several."""
     try:
         rows = [row for row in files.read_csv(path) if row["recipe"] == wanted]
-        return [entry for entry in summarize(rows) if len(entry.accuracies) > 1]
+        return {key: found for key, found in group(rows).items() if len(found) > 1}
     except FileNotFoundError:
         raise NormlabError(f"{path}: no such file; `git checkout {path}` brings it back") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise NormlabError(f"{path}: damaged ({error}); `python -m normlab seeds`") from None
 
 
-def summarize(rows: Iterable[Mapping[str, Any]]) -> list[Seeds]:
-    """Group rows of FIELDS, of one recipe, by norm and batch size."""
-    groups: dict[tuple[str, int], dict[int, float]] = {}
+def group(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], tuple[Training, ...]]:
+    """Trainings out of rows of FIELDS, of one recipe, by norm and batch size."""
+    groups: dict[tuple[str, int], dict[int, Training]] = {}
     for row in rows:
+        scores = {name: float(row[name]) for name in COLUMNS}
+        curves = {name: [float(value) for value in row[name].split()] for name in ERRORS}
         key = (str(row["norm"]), int(row["batch_size"]))
-        groups.setdefault(key, {})[int(row["seed"])] = float(row["test_accuracy"])
-    return [
-        Seeds(norm, size, tuple(accuracies[seed] for seed in sorted(accuracies)))
-        for (norm, size), accuracies in sorted(groups.items(), key=_order)
-    ]
+        groups.setdefault(key, {})[int(row["seed"])] = Training(scores, curves)
+    return {key: tuple(groups[key].values()) for key in sorted(groups, key=_order)}
 
 
-def _order(group: tuple[tuple[str, int], Any]) -> tuple[int, int]:
+def _order(key: tuple[str, int]) -> tuple[int, int]:
     """Norms as the registry has them, large batches first."""
-    norm, size = group[0]
+    norm, size = key
     return list(NORMS).index(norm) if norm in NORMS else len(NORMS), -size
 
 
@@ -101,8 +80,7 @@ def collect() -> list[dict[str, Any]]:
     revisions = [*commits.split(), *_output(dvc).split()]
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for revision in dict.fromkeys(revisions):
-        setup, summary = (_show(revision, path) for path in (SETUP, SUMMARY))
-        for row in extract(setup, summary):
+        for row in extract(*(_show(revision, path) for path in (SETUP, SUMMARY, CURVES))):
             rows.setdefault(tuple(row[name] for name in KEY), row)
     return sorted(rows.values(), key=lambda row: list(row.values()))
 
@@ -121,11 +99,11 @@ def _show(revision: str, path: Path) -> str:
     return "" if done.returncode else done.stdout
 
 
-def extract(setup: str, summary: str) -> list[dict[str, Any]]:
-    """Rows of FIELDS out of a revision's SETUP and SUMMARY; none of another version's.
+def extract(setup: str, summary: str, curves: str) -> list[dict[str, Any]]:
+    """Rows of FIELDS out of a revision's SETUP, SUMMARY and CURVES; none of another version's.
 
     The params in its params.yaml may be newer than its results: not every experiment goes on to
-    the stage `plots`, which writes both files.
+    the stage `plots`, which writes the three files.
     """
     try:
         config = json.loads(setup)
@@ -135,8 +113,15 @@ def extract(setup: str, summary: str) -> list[dict[str, Any]]:
             "epochs": config["train"]["epochs"],
             "seed": config["seed"],
         }
-        runs = list(csv.DictReader(summary.splitlines()))
-        return [{name: {**run, **base}[name] for name in FIELDS} for run in runs]
+        errors: dict[tuple[str, str], list[str]] = {}
+        for row in csv.DictReader(curves.splitlines()):
+            for name in ERRORS:
+                errors.setdefault((row["run"], name), []).append(f"{float(row[name]):.4f}")
+        rows = []
+        for run in csv.DictReader(summary.splitlines()):
+            cells = {name: " ".join(errors[run["run"], name]) for name in ERRORS}
+            rows.append({name: {**run, **base, **cells}[name] for name in FIELDS})
+        return rows
     except (ValueError, KeyError, TypeError):
         return []
 
@@ -152,11 +137,11 @@ def table(rows: list[dict[str, Any]]) -> str:
             "| norm | batch size | seeds | mean | deviation |",
             "| --- | ---: | ---: | ---: | ---: |",
         ]
-        for entry in summarize(chosen):
-            deviation = "" if entry.deviation is None else f"{100 * entry.deviation:.2f}"
+        for (norm, size), trainings in group(chosen).items():
+            values = [100 * training.scores["test_accuracy"] for training in trainings]
+            deviation = f"{stdev(values):.2f}" if len(values) > 1 else ""
             lines.append(
-                f"| {NORMS.get(entry.norm, entry.norm)} | {entry.batch_size} "
-                f"| {len(entry.accuracies)} | {100 * entry.mean:.2f} | {deviation} |"
+                f"| {norm_name(norm)} | {size} | {len(values)} | {mean(values):.2f} | {deviation} |"
             )
         lines.append("")
     return "\n".join(lines)
