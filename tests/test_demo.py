@@ -93,7 +93,8 @@ def test_settings_of_the_demo_are_allowed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_it_needs_no_git_learns_and_does_nothing_twice(download: Workspace) -> None:
-    download.keep_runs("main", "ln")
+    download.keep_runs("main")
+    download.set(norm="ln")  # which learns slowest
     environment = {**download.environment, "PATH": str(Path(sys.executable).parent)}
 
     def run() -> str:
@@ -104,11 +105,9 @@ def test_it_needs_no_git_learns_and_does_nothing_twice(download: Workspace) -> N
 
     first, second = run(), run()
     for out in (first, second):
-        table = summary(out)
-        assert set(table) == {"main", "ln"}
-        assert all(min(scores) > 85 for scores in table.values())
+        assert min(summary(out)["main"]) > 90
         assert all(len(line) <= 80 for line in out.splitlines() if not EpochLine.parse(line))
-    assert "ln: epoch 1/" in first
+    assert "main: epoch 1/" in first
     assert "everything is up to date" in second.splitlines()
     assert Path("demo-results/results/report.html").exists()
     assert not Path("results").exists()

@@ -65,7 +65,10 @@ with Board([Row(name, 30, note="waiting") for name in ("main", "bn-small", "gn",
 
 
 def in_terminal(columns: int, *command: str) -> list[str]:
-    """What `command` leaves on a terminal of so many columns, line by line, without colours."""
+    """What `command` writes to a terminal of so many columns, line by line, without colours.
+
+    Lines that are repainted in place come once for each time.
+    """
     main, side = pty.openpty()
     termios.tcsetwinsize(side, (24, columns))
     environment = {**os.environ, "TERM": "xterm", "PYTHONPATH": str(ROOT / "src")}
@@ -84,18 +87,40 @@ def in_terminal(columns: int, *command: str) -> list[str]:
         written += part
     os.close(main)
     assert process.wait() == 0
-    last = written.decode().split("\x1b[1A")[-1]  # the newest of the tables, which Live repaints
-    return [line for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", last).split("\n") if line]
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode())
+    return [line for line in re.split(r"[\r\n]+", plain) if line]
 
 
 def test_a_terminal_shows_one_line_a_run() -> None:
     lines = in_terminal(80, sys.executable, "-c", SHOWS)
     assert all(len(line) <= 80 for line in lines)
+    assert "gn: warning: no compiler" in [line.strip() for line in lines]
     main, small, failed, waiting = lines[-4:]
     assert re.fullmatch(r"main      ━+╺━+  12/30  val 90\.00%  18:00:00 left *", main)
     assert re.fullmatch(r"bn-small +train *", small)
     assert re.fullmatch(r"gn +failed: long .*…", failed)
     assert re.fullmatch(r"ln +waiting *", waiting)
+
+
+TRAINS = """
+from normlab.base.progress import EpochLine, epochs
+
+with epochs("bn", 4, 6, steps=3) as bar:
+    for epoch in (4, 5):
+        for step in range(3):
+            bar.step()
+        bar.epoch(EpochLine("bn", epoch, 6, 0.9, 0.1, 0.2, 3600.0))
+"""
+
+
+def test_one_training_shows_a_bar_in_a_terminal_and_a_line_an_epoch_elsewhere() -> None:
+    command = (sys.executable, "-c", TRAINS)
+    shown = in_terminal(80, *command)
+    assert all(len(line) <= 80 for line in shown)
+    assert re.fullmatch(r"bn  ━+╸━+  5/6  val 90\.00%  1:00:00 left *", shown[-1])
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    told = [EpochLine.parse(line) for line in printed.splitlines()]
+    assert [line and line.epoch for line in told] == [4, 5]
 
 
 def test_a_narrow_terminal_cuts_lines() -> None:

@@ -153,7 +153,7 @@ class Repro:
     def __init__(
         self, name: str, targets: Sequence[str], root: Path, threads: int | None = None
     ) -> None:
-        """`threads`: of each process that computes."""
+        """`threads`: of each process that computes, if OMP_NUM_THREADS does not say."""
         self.name, self._targets, self._root, self._threads = name, targets, root, threads
         self._process: subprocess.Popen[str] | None = None
         self._tail: deque[str] = deque(maxlen=40)
@@ -167,7 +167,7 @@ class Repro:
             return False
         environment = dict(os.environ)
         if self._threads:
-            environment["OMP_NUM_THREADS"] = str(self._threads)
+            environment.setdefault("OMP_NUM_THREADS", str(self._threads))
         # A session of its own: what the terminal sends to all, as on Ctrl-C, it gets by `stop`.
         # When this process is killed, the stage ends at its next line, for which there is no
         # reader then, and DVC with it.
