@@ -1,6 +1,7 @@
 """dvc.yaml: what depends on what, seen by DVC itself and by the code that really runs."""
 
 import ast
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,7 +190,8 @@ def test_an_edit_affects_exactly(
         if params:
             finished.set(**params)
         if file:
-            with (finished.path / file).open("a") as code:
+            with (finished.path / file).open("r+") as code:  # a file that is there
+                code.seek(0, os.SEEK_END)
                 code.write("\n# an edit\n")
         assert changed(finished) == expected
     finally:
@@ -209,8 +211,8 @@ def test_going_back_to_an_earlier_norm_restores_it_with_no_training(finished: Wo
             "train@main", "evaluate@main", "features@main", "plots"
         }  # fmt: skip
         difference = finished.run("dvc", "metrics", "diff").stdout
-        assert "main.test_accuracy" in difference
-        assert "gn." not in difference
+        names = re.findall(r"metrics\.json\s+(\S+)", difference)
+        assert set(names) == {"main.val", "main.test", "main.f1"}
         back = finished.run("dvc", "exp", "run", "-S", "norm=torch_bn").stdout
         assert set(re.findall(r"> python -m stages\.(\w+)", back)) <= {"check", "plots"}
         again = finished.run("dvc", "exp", "run", "-S", "norm=ln").stdout

@@ -116,7 +116,8 @@ def test_a_fresh_clone_has_what_the_repository_ships(finished: Workspace, tmp_pa
         command = ("predict", "--run", run, str(tmp_path / "image.png"))
         assert reader.run("python", "-m", "normlab", *command).stdout.split()[0] == known
 
-    with (reader.path / "src/normlab/figures.py").open("a") as code:
+    with (reader.path / "src/normlab/report/figures.py").open("r+") as code:
+        code.seek(0, os.SEEK_END)
         code.write("\n# an edit\n")
     ran = reader.run("dvc", "repro", "--pull", "--allow-missing").stdout
     assert stages_run(ran) == ["plots"]

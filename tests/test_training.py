@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from conftest import ROOT, Training, Workspace
 
-from normlab.base import params
+from normlab.base import files, params
 from normlab.base.errors import NormlabError
 from normlab.base.layout import TRAIN_IMAGES, run_files
 from normlab.compute.inference import normalize
@@ -200,21 +200,21 @@ def test_outputs_are_whole_and_the_scratch_is_gone(place: Path, images: Make) ->
     train(job(), images(40), images(12))
     out = run_files("run")
     assert len(out.log.read_text().splitlines()) == 4
-    best = best_epoch([{k: float(v) for k, v in row.items()} for row in _rows(out.log)])
+    log = _rows(out.log)
+    best = best_epoch(log)
     model, _, epoch = checkpoint.load(out.weights)
     assert epoch == best
     trainer = Trainer(job(), images(40), images(12), CPU, model)
-    assert trainer.evaluate()[1] == pytest.approx(float(_rows(out.log)[best - 1]["val_error"]))
+    assert trainer.evaluate()[1] == pytest.approx(log[best - 1]["val_error"])
     functions = distribution.read(out.features)
     assert len(functions) == 3
     np.testing.assert_allclose(functions[best - 1], trainer.feature_quantiles, rtol=1e-5)
     assert not (place / ".scratch").exists()
 
 
-def _rows(log: Path) -> list[dict[str, str]]:
-    from normlab.base.files import read_csv
-
-    return read_csv(log)
+def _rows(log: Path) -> list[loop.Row]:
+    rows = files.read_csv(log)
+    return [{k: int(v) if k == "epoch" else float(v) for k, v in row.items()} for row in rows]
 
 
 def test_divergence_stops_with_one_line_and_keeps_the_log(place: Path, images: Make) -> None:
