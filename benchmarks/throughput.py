@@ -60,11 +60,15 @@ def make_trainer(
     images: Images,
     n: int = 2,
     val: Images | None = None,
+    **changes: object,
 ) -> Trainer:
-    """A trainer of `norm`; `torch:gn` is PyTorch's layer in its place."""
+    """A trainer of `norm`; `torch:gn` is PyTorch's layer in its place.
+
+    `changes` are of params.yaml's `train`.
+    """
     torch_layer, _, name = norm.rpartition(":")
     spec = Spec("benchmark", name, batch_size, n, GROUPS, images.classes, (0.5,) * 3, (0.25,) * 3)
-    train = params.load().train.model_copy(update={"lr": 0.01})
+    train = params.load().train.model_copy(update={"lr": 0.01, **changes})
     model = spec.build()
     if torch_layer:
         replace_norms(model, TORCH_LAYERS[name])
@@ -227,14 +231,25 @@ def convolutions_alone(batch_size: int, precision: str) -> Steps:
             module.register_forward_hook(record)
     model(torch.randn(batch_size, 3, 32, 32, device=device.device))
 
+    def once() -> None:
+        for x, y, weight, stride, needs_input in calls:
+            F.conv2d(x, weight, None, stride, 1)
+            torch.ops.aten.convolution_backward(
+                y, x, weight, None, stride, (1, 1), (1, 1), False, (0, 0), 1,
+                (needs_input, True, False),
+            )  # fmt: skip
+
+    step = once
+    if device.device.type == "cuda":  # launched one by one, small ones would only wait for the CPU
+        once()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            once()
+        step = graph.replay
+
     def steps(count: int) -> None:
         for _ in range(count):
-            for x, y, weight, stride, needs_input in calls:
-                F.conv2d(x, weight, None, stride, 1)
-                torch.ops.aten.convolution_backward(
-                    y, x, weight, None, stride, (1, 1), (1, 1), False, (0, 0), 1,
-                    (needs_input, True, False),
-                )  # fmt: skip
+            step()
 
     return steps
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from normlab.base.architecture import flops_per_image
 from normlab.base.registry import NORMS
-from normlab.nets.resnet import Block, ResNet
+from normlab.nets.resnet import Block, FixupBlock, ResNet
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 9])
@@ -48,15 +48,24 @@ def test_shortcut_is_the_identity_with_zeros_for_new_channels() -> None:
     assert Block(16, 16, 1, "bn", 8).shortcut(x) is x
 
 
-def test_without_norm_convolutions_have_a_bias_and_one_scale() -> None:
+def test_without_norm_convolutions_have_a_bias() -> None:
     model = ResNet(2, 10, "nn")
     x = torch.randn(2, 3, 32, 32)
     nn.init.normal_(model.norm.bias)
-    nn.init.constant_(model.norm.weight, 1.5)
-    expected = F.conv2d(x, 1.5 * model.conv.weight, model.norm.bias, padding=1)
+    expected = F.conv2d(x, model.conv.weight, model.norm.bias, padding=1)
     torch.testing.assert_close(model.norm(model.conv(x)), expected)
-    extra = {m: sum(p.numel() for p in ResNet(2, 10, m).parameters()) for m in ("nn", "bn")}
-    assert extra["bn"] - extra["nn"] == sum([16] * 5 + [32] * 4 + [64] * 4) - 13
+
+
+def test_without_norm_a_block_is_fixups() -> None:
+    """One written down apart: a scale a branch, a bias before each convolution and activation."""
+    block = FixupBlock(16, 32, 2, "nn", 8)
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    x = torch.randn(2, 16, 8, 8)
+    y = F.conv2d(x + block.bias1, block.conv1.weight, block.norm1.bias, stride=2, padding=1)
+    y = F.conv2d(F.relu(y) + block.bias2, block.scale * block.conv2.weight, padding=1)
+    expected = F.relu(block.shortcut(x) + y + block.norm2.bias[:, None, None])
+    torch.testing.assert_close(block(x), expected)
 
 
 def test_without_norm_the_network_starts_as_fixup_has_it() -> None:

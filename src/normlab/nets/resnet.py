@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from normlab.base.architecture import WIDTHS
-from normlab.norms.base import make_norm
+from normlab.norms.base import make_norm, norm_class
 
 
 class ResNet(nn.Module):
@@ -30,12 +30,13 @@ class ResNet(nn.Module):
         super().__init__()
         self.conv = conv3x3(3, WIDTHS[0], 1)
         self.norm = make_norm(norm, WIDTHS[0], groups)
-        blocks: list[nn.Module] = []
+        block = Block if getattr(norm_class(norm), "normalizes", True) else FixupBlock
+        blocks: list[Block] = []
         channels = WIDTHS[0]
         for width in WIDTHS:
             for _ in range(n):
                 stride = 1 if width == channels else 2
-                blocks.append(Block(channels, width, stride, norm, groups))
+                blocks.append(block(channels, width, stride, norm, groups))
                 channels = width
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Linear(channels, num_classes)
@@ -44,22 +45,16 @@ class ResNet(nn.Module):
     def reset_parameters(self) -> None:
         """He et al. 2015's initialization (arXiv:1502.01852, equation 14), as in section 4.2.
 
-        Without a norm, nothing keeps the sum of shortcut and branch from growing block by block,
-        and lr 0.1 diverges. There it is Fixup's (Zhang et al. 2019, arXiv:1901.09321): the last
-        convolution of each branch and the linear layer start at zero (rule 1), the first
-        convolution of each branch smaller by the root of the number of blocks (rule 2).
+        With no norm, blocks and the linear layer then start as `FixupBlock` says.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if not getattr(self.norm, "normalizes", True):
-            with torch.no_grad():
-                for block in self.blocks:
-                    assert isinstance(block, Block)
-                    block.conv1.weight /= math.sqrt(len(self.blocks))
-                    block.conv2.weight.zero_()
-                self.head.weight.zero_()
-                self.head.bias.zero_()
+        for block in self.blocks:
+            if isinstance(block, FixupBlock):
+                block.reset_parameters(len(self.blocks))
+                nn.init.zeros_(self.head.weight)
+                nn.init.zeros_(self.head.bias)
 
     def features(self, x: Tensor) -> Tensor:
         """Penultimate features `[N, 64]` of images `x` `[N, 3, H, W]`, normalized per channel."""
@@ -91,6 +86,36 @@ class Block(nn.Module):
         if self.stride == 1 and not self.new_channels:
             return x
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
+
+
+class FixupBlock(Block):
+    """A block for a network with no norm: Fixup (Zhang et al. 2019, arXiv:1901.09321).
+
+    `relu(shortcut(x) + norm(scale * conv(bias2 + relu(norm(conv(bias1 + x))))))`, where `norm` adds
+    a bias per channel. Nothing else keeps the sum of shortcut and branch from growing block by
+    block, and lr 0.1 diverges. The paper's three rules:
+
+    1. The branch's last convolution starts at zero, and so does the network's linear layer.
+    2. The branch's first convolution starts smaller, by the root of the number of blocks.
+    3. A branch has a scalar scale, which starts at 1, and a scalar bias before each convolution,
+       which starts at 0.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, norm: str, groups: int) -> None:
+        super().__init__(inputs, outputs, stride, norm, groups)
+        self.bias1 = nn.Parameter(torch.zeros(1))
+        self.bias2 = nn.Parameter(torch.zeros(1))
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def reset_parameters(self, blocks: int) -> None:
+        """Rules 1 and 2, for a network of so many blocks."""
+        with torch.no_grad():
+            self.conv1.weight /= math.sqrt(blocks)
+            self.conv2.weight.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x + self.bias1)))
+        return F.relu(self.shortcut(x) + self.norm2(self.conv2(y + self.bias2) * self.scale))
 
 
 def conv3x3(inputs: int, outputs: int, stride: int) -> nn.Conv2d:
