@@ -43,10 +43,9 @@ from normlab.training.resume import Scratch
 CHECKS = ("check", "norm", "precision", "difference", "limit", "passed")
 SPEED = ("batch_size", "norm", "images_per_s", "share_of_limit", "network", "augmentation",
          "optimizer")  # fmt: skip
-LAYER_LIMITS = {
-    "float32": 1e-4,
-    "bfloat16": 2e-2,
-}  #: of a difference, relative to the largest value
+#: of a layer's difference from PyTorch's, relative to the largest value; the gradient of BIN's
+#: gate is a sum of many differences, so it is the least exact
+LAYER_LIMITS = {"float32": 1e-3, "bfloat16": 2e-2}
 MEASURE_S = 0.3  #: how long the steps of one measurement take, about
 
 
@@ -75,8 +74,10 @@ class Mixture(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, weight, bias = (p[:, None, None] for p in (self.gate, self.weight, self.bias))
-        batch = F.batch_norm(x, None, None, training=True)
-        return (gate * batch + (1 - gate) * F.instance_norm(x)) * weight + bias
+        wide = x.float()
+        batch = F.batch_norm(wide, None, None, training=True)
+        mixed = gate * batch + (1 - gate) * F.instance_norm(wide)
+        return (mixed * weight + bias).to(x.dtype)
 
 
 REFERENCES: dict[str, Callable[[int], nn.Module]] = {**throughput.TORCH_LAYERS, "bin": Mixture}

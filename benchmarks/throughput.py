@@ -69,6 +69,7 @@ def make_trainer(
     torch_layer, _, name = norm.rpartition(":")
     spec = Spec("benchmark", name, batch_size, n, GROUPS, images.classes, (0.5,) * 3, (0.25,) * 3)
     train = params.load().train.model_copy(update={"lr": 0.01, **changes})
+    torch.manual_seed(1)
     model = spec.build()
     if torch_layer:
         replace_norms(model, TORCH_LAYERS[name])
