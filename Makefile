@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-JOBS ?= 2
+JOBS_OPTION = $(if $(JOBS),--jobs $(JOBS))
 INSTALLED := .venv/requirements.txt
 # Where Python may not write bytecode (PYTHONDONTWRITEBYTECODE, as in many containers), each start
 # would compile torch's sources anew.
@@ -32,10 +32,10 @@ s3: $(INSTALLED) ## Install what remotes on S3 need, and their test
 	uv pip install --quiet --python .venv/bin/python -r requirements.txt -r requirements-s3.txt
 
 demo: $(INSTALLED) ## Run the whole pipeline on small images, in minutes, beside your own results
-	python -m normlab demo --jobs $(JOBS)
+	python -m normlab demo $(JOBS_OPTION)
 
-study: $(INSTALLED) ## Run the whole pipeline of params.yaml, JOBS=2 runs side by side
-	python -m normlab study --jobs $(JOBS)
+study: $(INSTALLED) ## Run the whole pipeline of params.yaml, several runs side by side (JOBS=2)
+	python -m normlab study $(JOBS_OPTION)
 
 test: $(INSTALLED) lint ## Lint, check types, run the tests
 	python -m pytest

@@ -125,8 +125,8 @@ def test_a_fresh_clone_has_what_the_repository_ships(finished: Workspace, tmp_pa
     other = clone(author.path, tmp_path / "other")
     other.run("dvc", "pull", "--allow-missing")  # as `make install` does
     ran = other.run("dvc", "exp", "run", "-S", "norm=ln").stdout
-    assert [stage for stage in stages_run(ran) if "@" in stage] == [
-        "train@main", "evaluate@main"
-    ]  # fmt: skip
+    assert {stage for stage in stages_run(ran) if "@" in stage} == {
+        "train@main", "evaluate@main", "features@main"
+    }  # fmt: skip
     ran = other.run("dvc", "exp", "run", "-S", "norm=torch_bn").stdout
     assert not [stage for stage in stages_run(ran) if stage.startswith("train")]

@@ -49,6 +49,44 @@ def test_small_batches_start_first() -> None:
     assert len(names) == 9
 
 
+@pytest.mark.parametrize(
+    ("cards", "devices", "jobs", "given"),
+    [
+        ([], 1, 2, [None, None]),
+        (["0"], 1, 3, ["0", "0"]),
+        (["2", "5"], 1, 6, ["2", "5"]),
+        (["0", "1"], 2, 2, [None, None]),  # a training that shares its batch has both
+    ],
+)
+def test_runs_are_shared_out_among_the_gpus(
+    cards: list[str], devices: int, jobs: int, given: list[str | None],
+    monkeypatch: pytest.MonkeyPatch, workspace: Workspace,
+) -> None:  # fmt: skip
+    started: list[tuple[list[study.Repro], int]] = []
+
+    def finish(repros: list[study.Repro], jobs: int, *_: object) -> None:
+        started.append((repros, jobs))
+
+    workspace.set(train__devices=devices)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(study, "gpus", lambda: cards)
+    monkeypatch.setattr(study, "is_up_to_date", lambda root: False)
+    monkeypatch.setattr(study, "finish", finish)
+    monkeypatch.setattr(study, "show_summary", lambda root: None)
+    study.run(None, workspace.path)
+    [_, (runs, side_by_side), _] = started
+    assert side_by_side == jobs
+    assert [run.environment.get("CUDA_VISIBLE_DEVICES") for run in runs] == given
+
+
+def test_gpus_are_those_that_the_environment_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert study.gpus() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,7")
+    assert study.gpus() == ["3", "7"]
+
+
 SHOWS = """
 from normlab.base.progress import EpochLine, Row
 from normlab.cli.study import Board

@@ -8,14 +8,17 @@ import typer
 from normlab.base.errors import run_app
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
-Jobs = Annotated[int, typer.Option(help="how many runs train at a time", min=1)]
+Jobs = Annotated[
+    int | None,
+    typer.Option(help="how many runs train at a time; else 2, or 3 on each GPU", min=1),
+]
 Images = Annotated[list[Path], typer.Argument(help="image files, or folders of them")]
 RunName = Annotated[str, typer.Option(help="whose weights; dvc.yaml names the runs")]
 Csv = Annotated[Path | None, typer.Option(help="write a CSV file, too")]
 
 
 @app.command()
-def study(jobs: Jobs = 2) -> None:
+def study(jobs: Jobs = None) -> None:
     """Bring the whole pipeline up to date, several runs side by side."""
     from normlab.cli import study
 
@@ -23,7 +26,7 @@ def study(jobs: Jobs = 2) -> None:
 
 
 @app.command()
-def demo(jobs: Jobs = 2) -> None:
+def demo(jobs: Jobs = None) -> None:
     """Run the whole pipeline on scikit-learn's digits, in a copy that needs no Git."""
     from normlab.cli import demo
 

@@ -33,7 +33,7 @@ OVERRIDES: dict[str, Any] = {
 }
 
 
-def run(jobs: int) -> None:
+def run(jobs: int | None) -> None:
     """Run the pipeline with OVERRIDES, `jobs` runs at a time, and put its results into FOLDER.
 
     It runs in a copy of the workspace that stays, with the workspace's DVC cache: what is done is

@@ -1,8 +1,9 @@
 """The whole pipeline with its runs side by side, each by a `dvc repro` of its own.
 
 DVC itself runs stages one after the other. It does allow several `dvc repro` at once, each on
-other targets; this module starts them, shares the cores out between them, shows how far they all
-are, and ends them all when it is told to stop. dvc.lock ends as one `dvc repro` would have left it.
+other targets; this module starts them, shares cores and GPUs out between them, shows how far they
+all are, and ends them all when it is told to stop. dvc.lock ends as one `dvc repro` would have left
+it.
 """
 
 import os
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from functools import reduce
@@ -34,10 +35,15 @@ DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_S = 8  #: from a signal to SIGKILL; `docker stop` waits for 10 s
 POLL_S = 0.2
+RUNS_ON_CPU = 2  #: side by side
+RUNS_ON_GPU = 3  #: of small networks, none of which fills a card; benchmarks/gpu.py measures it
 
 
-def run(jobs: int, root: Path | str = ".") -> None:
+def run(jobs: int | None, root: Path | str = ".") -> None:
     """Bring the pipeline in the repository `root` up to date, `jobs` runs at a time.
+
+    Without `jobs` that many follow from the number of GPUs, to which runs go in turn. A training
+    that itself takes several devices has all of them.
 
     Raises `NormlabError` naming the runs that failed, after the others have finished; and when
     one of SIGNALS came, after all processes have ended. Trainings keep their state then.
@@ -45,23 +51,26 @@ def run(jobs: int, root: Path | str = ".") -> None:
     root = Path(root)
     require_git(root)
     names = by_duration(root)
-    if jobs < 1:
-        raise NormlabError(f"jobs = {jobs}: must be at least 1")
+    train = params.load(root / "params.yaml").train
+    cards = gpus() if train.devices == 1 else []
+    jobs = jobs or (RUNS_ON_GPU * len(cards) if cards else RUNS_ON_CPU)
     threads = max(1, cores() // min(jobs, len(names)))
-    epochs = params.load(root / "params.yaml").train.epochs
     # --single-item: a stage that another `dvc repro` is reading the outputs of cannot even be
     # checked, DVC's lock on them refuses; the stages above the runs are done already.
-    runs = [
-        Repro(name, ["--single-item", *(f"{stage}@{name}" for stage in STAGES)], root, threads)
-        for name in names
-    ]
+    runs = []
+    for place, name in enumerate(names):
+        targets = ["--single-item", *(f"{stage}@{name}" for stage in STAGES)]
+        share = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+        if cards:
+            share["CUDA_VISIBLE_DEVICES"] = cards[place % len(cards)]
+        runs.append(Repro(name, targets, root, share))
     if is_up_to_date(root):
         print("everything is up to date")
         show_summary(root)
         return
     with caught_signals() as caught:
         finish([Repro("data", ["split"], root)], 1, Board(), caught)
-        with Board([Row(name, epochs, note="waiting") for name in names]) as board:
+        with Board([Row(name, train.epochs, note="waiting") for name in names]) as board:
             finish(runs, jobs, board, caught)
         finish([Repro("plots", [], root)], 1, Board(), caught)
     show_summary(root)
@@ -93,6 +102,15 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return visible.split(",")[:count] if visible else [str(number) for number in range(count)]
 
 
 def by_duration(root: Path) -> list[str]:
@@ -151,10 +169,11 @@ class Repro:
     """One `dvc repro` of some targets (all, if none are named), its output shown on a board."""
 
     def __init__(
-        self, name: str, targets: Sequence[str], root: Path, threads: int | None = None
+        self, name: str, targets: Sequence[str], root: Path, environment: Mapping[str, str] = {}
     ) -> None:
-        """`threads`: of each process that computes, if OMP_NUM_THREADS does not say."""
-        self.name, self._targets, self._root, self._threads = name, targets, root, threads
+        """`environment`: variables that it has beside this process's."""
+        self.name, self._targets, self._root = name, targets, root
+        self.environment = {**os.environ, **environment}
         self._process: subprocess.Popen[str] | None = None
         self._tail: deque[str] = deque(maxlen=40)
         self._ran = False  # any stage
@@ -165,16 +184,13 @@ class Repro:
         """Run it to its end; returns whether it succeeded."""
         if self._killed_at:
             return False
-        environment = dict(os.environ)
-        if self._threads:
-            environment.setdefault("OMP_NUM_THREADS", str(self._threads))
         # A session of its own: what the terminal sends to all, as on Ctrl-C, it gets by `stop`.
         # When this process is killed, the stage ends at its next line, for which there is no
         # reader then, and DVC with it.
         with subprocess.Popen(
             [*DVC, "repro", *self._targets],
             cwd=self._root,
-            env=environment,
+            env=self.environment,
             text=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
