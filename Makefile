@@ -9,6 +9,8 @@ INSTALLED := .venv/requirements.txt
 # Where Python may not write bytecode (PYTHONDONTWRITEBYTECODE, as in many containers), each start
 # would compile torch's sources anew.
 export UV_COMPILE_BYTECODE := 1
+# uv's own list of authorities lacks a company's, which the system's has.
+export UV_SYSTEM_CERTS := 1
 
 .PHONY: help install s3 demo study test locked lint format readme lock
 
@@ -23,7 +25,7 @@ $(INSTALLED): requirements.txt
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	.venv/bin/uv pip install --quiet --python .venv/bin/python -r requirements.txt
-	echo '$(CURDIR)/src' >"$$(.venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/normlab.pth"
+	echo "$$PWD/src" >"$$(.venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/normlab.pth"
 	if git rev-parse --git-dir >/dev/null 2>&1; then \
 	    git config merge.dvc-lock.driver '.venv/bin/python -m normlab merge-lock %O %A %B'; fi
 	cp requirements.txt $@

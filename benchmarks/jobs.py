@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import joblib
 import torch
 import typer
 from rich.console import Console
@@ -18,7 +19,6 @@ from benchmarks import throughput
 from benchmarks.workers import Steps, Worker
 from normlab.base import files
 from normlab.base.errors import run_command
-from normlab.cli import study
 
 FIELDS = ("batch_size", "norm", "one_images_per_s", "jobs", "jobs_images_per_s", "gain")
 
@@ -40,7 +40,7 @@ def seconds(workers: list[Worker], steps: int) -> float:
 
 def measure(norm: str, batch_size: int, jobs: int, rounds: int) -> tuple[list[float], list[float]]:
     """Images/s of one process with all cores, and of `jobs` processes together, every round."""
-    cores = study.cores()
+    cores = joblib.cpu_count()
     workers = [
         Worker(training, norm, batch_size, threads, first=3)  # compiles, one after the other
         for threads in (cores, *[max(1, cores // jobs)] * jobs)

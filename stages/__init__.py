@@ -11,6 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
+# A notebook's terminal names a backend that may not be installed here: matplotlib would not start.
+os.environ["MPLBACKEND"] = "agg"
 
 if find_spec("torch") is None or find_spec("typer") is None:
     # DVC runs the `python` of PATH, which is another where .venv is not activated. A copy that DVC

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Workspace, clone, outputs, stages_run
+from conftest import ROOT, Workspace, clone, outputs, stages_run
 
 from normlab.base.errors import NormlabError
 from normlab.cli import lockfile
@@ -28,6 +28,41 @@ def test_two_clones_come_to_the_same_lock(finished: Workspace, tmp_path: Path) -
     assert [s for s in stages_run(ran) if s.startswith("train@")] == ["train@main", "train@gn"]
     assert len(outputs(finished)) > 10
     assert outputs(other) == outputs(finished)
+
+
+def test_git_leaves_line_ends_as_dvc_hashed_them(workspace: Workspace, tmp_path: Path) -> None:
+    """core.autocrlf, the default of Git for Windows and WSL, would make every file another."""
+    workspace.run("git", "add", "--all")
+    workspace.run("git", "commit", "--quiet", "-m", "all")
+    other = tmp_path / "other"
+    workspace.run("git", "clone", "--quiet", "-c", "core.autocrlf=true", ".", str(other))
+    for name in ("params.yaml", "src/normlab/training/loop.py", "data/seeds.csv"):
+        assert (other / name).read_bytes() == (workspace.path / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_figures_do_not_depend_on_the_users_settings(finished: Workspace, tmp_path: Path) -> None:
+    """A notebook's backend that is not installed here, TeX that is not, another size of text."""
+    before = {p.name: p.read_bytes() for p in (finished.path / "results/figures").iterdir()}
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfont.size: 30\n")
+    other = Workspace(finished.path)
+    other.environment |= {
+        "MPLBACKEND": "module://not_installed.backend_inline", "MPLCONFIGDIR": str(tmp_path)
+    }  # fmt: skip
+    other.run("python", "-m", "stages.plots")
+    after = {p.name: p.read_bytes() for p in (finished.path / "results/figures").iterdir()}
+    assert after == before
+
+
+def test_the_folders_name_is_no_part_of_a_command(tmp_path: Path) -> None:
+    place = tmp_path / "Zoë's $(false) [1]"
+    place.mkdir()
+    for name in ("Makefile", "requirements.txt"):
+        shutil.copy(ROOT / name, place)
+    made = subprocess.run(["make", "-n", "install"], cwd=place, capture_output=True, text=True)
+    assert ".pth" in made.stdout
+    subprocess.run(["bash", "-n"], input=made.stdout, text=True, check=True)
+    assert "Zoë" not in made.stdout
 
 
 @pytest.mark.slow

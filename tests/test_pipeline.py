@@ -238,3 +238,59 @@ def test_a_wrong_param_stops_the_pipeline_before_anything_is_touched(finished: W
     ignored = finished.path / "data/params.ok"
     for path, content in before.items():
         assert path == ignored or path.read_bytes() == content
+
+
+@pytest.mark.slow
+def test_an_edit_while_a_stage_runs_does_not_pass_for_what_ran(finished: Workspace) -> None:
+    """DVC notes dependencies when a stage has ended (its issue 11058)."""
+    quantiles = finished.path / "data/runs/gn/quantiles.csv"
+    try:
+        stage = finished.path / "stages/features.py"
+        edits = 'Path("src/normlab/evaluation/features.py").open("a").write("# an edit\\n")'
+        head = "def main(run: str) -> None:\n"
+        assert head in stage.read_text()
+        text = stage.read_text().replace(head, f"{head}    from pathlib import Path\n    {edits}\n")
+        stage.write_text(text)
+        done = finished.run("dvc", "repro", "--single-item", "features@gn", check=False)
+        assert done.returncode != 0
+        [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert "src/normlab/evaluation/features.py changed while features@gn ran" in line
+        assert "features@gn" in changed(finished)
+        assert quantiles.exists()
+        finished.run("git", "checkout", "--quiet", "src")  # as the line says
+        finished.run("dvc", "commit", "--force", "features@gn")
+        assert "features@gn" not in changed(finished)
+    finally:
+        finished.run("git", "checkout", "--quiet", ".")
+        finished.run("dvc", "checkout", "--quiet", check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("key", "file", "noticed"),
+    [
+        ("train__lr", "", "params.yaml: train"),
+        ("model__n", "", "params.yaml: model.n"),
+        ("plots__dpi", "", ""),
+        ("", "src/normlab/norms/bn.py", "src/normlab/norms/bn.py"),
+        ("", "src/normlab/norms/ln.py", ""),
+        ("", "src/normlab/report/charts.js", ""),
+    ],
+)
+def test_only_what_a_stage_depends_on_must_stay(
+    key: str, file: str, noticed: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace.path)
+
+    def stage() -> None:
+        with pipeline.unchanged("../dvc.yaml:train@bn"):
+            if key:
+                workspace.set(**{key: 77})
+            if file:
+                (workspace.path / file).open("a").write("\n")
+
+    if noticed:
+        with pytest.raises(NormlabError, match=f"^{re.escape(noticed)} changed while"):
+            stage()
+    else:
+        stage()

@@ -1,9 +1,15 @@
-"""The runs that dvc.yaml names."""
+"""What dvc.yaml says: its runs, and what a stage depends on."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from normlab.base import files, params
 from normlab.base.errors import NormlabError
 
 
@@ -23,3 +29,45 @@ def runs(path: Path | str = "dvc.yaml") -> list[str]:
                 "add the line there that the other runs have"
             )
     return names
+
+
+@contextmanager
+def unchanged(stage: str) -> Iterator[None]:
+    """A block in which the code and params that `stage` depends on must stay as they are.
+
+    DVC notes them when a stage has ended: what was edited during a training would pass for what it
+    was trained with. Raises `NormlabError` after the block, which makes DVC note nothing.
+    """
+    before = inputs(stage)
+    yield
+    after = inputs(stage)
+    if changed := [name for name in {**before, **after} if before.get(name) != after.get(name)]:
+        raise NormlabError(
+            f"{changed[0]} changed while {stage} ran, so its outputs are not recorded; "
+            f"to keep them, undo that change, then `dvc commit --force {stage}`"
+        )
+
+
+def inputs(stage: str) -> dict[str, Any]:
+    """Digests of the code files, and values of the params, that dvc.yaml says `stage` depends on.
+
+    `stage` is named as DVC does: train@bn, or ../dvc.yaml:train@bn in another folder.
+    """
+    name, _, key = stage.rpartition(":")[2].partition("@")
+    definition = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][name]
+    item = definition.get("foreach", {}).get(key)
+    context = {**params.load().model_dump(), "key": key, "item": item}
+    definition = definition.get("do", definition)
+
+    def value(path: str) -> Any:
+        return reduce(lambda mapping, part: mapping[part], path.split("."), context)
+
+    found = {f"params.yaml: {path}": value(path) for path in definition.get("params", [])}
+    for dependency in definition["deps"]:
+        while "${" in dependency:
+            dependency = re.sub(r"\$\{(.*?)\}", lambda match: str(value(match[1])), dependency)
+        if not dependency.startswith("data/"):  # which DVC itself guards
+            path = Path(dependency)
+            code = sorted(path.rglob("*.*")) if path.is_dir() else [path]
+            found.update({str(f): files.sha256(f) for f in code if f.suffix != ".pyc"})
+    return found

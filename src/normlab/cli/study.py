@@ -21,6 +21,7 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
+import joblib
 import psutil
 import yaml
 
@@ -54,7 +55,7 @@ def run(jobs: int | None, root: Path | str = ".") -> None:
     train = params.load(root / "params.yaml").train
     cards = gpus() if train.devices == 1 else []
     jobs = jobs or (RUNS_ON_GPU * len(cards) if cards else RUNS_ON_CPU)
-    threads = max(1, cores() // min(jobs, len(names)))
+    threads = max(1, joblib.cpu_count() // min(jobs, len(names)))
     # --single-item: a stage that another `dvc repro` is reading the outputs of cannot even be
     # checked, DVC's lock on them refuses; the stages above the runs are done already.
     runs = []
@@ -95,13 +96,6 @@ def is_up_to_date(root: Path) -> bool:
     return (
         subprocess.run([*DVC, "status", "--quiet"], cwd=root, capture_output=True).returncode == 0
     )
-
-
-def cores() -> int:
-    """Cores that this process may use: a batch system can allow fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def gpus() -> list[str]:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,8 +22,6 @@ from normlab.report.results import (
     quantile_name,
     standard_error,
 )
-
-matplotlib.use("agg")
 
 #: Okabe and Ito's colours, told apart also by colour-blind eyes; one a norm, in their order
 PALETTE = ("#000000", "#0072B2", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#8C8C8C", "#56B4E9")
@@ -57,7 +54,7 @@ def draw_all(folder: Path, results: list[Result], dpi: int, extension: str) -> N
     folder.mkdir(parents=True, exist_ok=True)
     # A date would make the bytes of each drawing differ.
     dateless = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[extension]
-    with plt.rc_context(STYLE):
+    with plt.style.context(["default", STYLE]):  # not that of the user's matplotlibrc
         for name, draw in FIGURES.items():
             figure = draw(results)
             for axis in figure.axes:
