@@ -18,15 +18,16 @@ help: ## What can be made
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
 install: $(INSTALLED) ## Make .venv with the pinned dependencies; bring the committed runs
-	if git rev-parse --git-dir >/dev/null 2>&1; then dvc pull --allow-missing; fi
+	if [ -e .git ]; then dvc pull --allow-missing; fi
 
 $(INSTALLED): requirements.txt
+	@if [ -e .git ]; then git rev-parse --git-dir >/dev/null; fi # refuses a folder of another user
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: $(PYTHON) is Python %d.%d; normlab needs 3.11 or newer: make PYTHON=python3.12" % sys.version_info[:2])'
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	.venv/bin/uv pip install --quiet --python .venv/bin/python -r requirements.txt
 	echo "$$PWD/src" >"$$(.venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/normlab.pth"
-	if git rev-parse --git-dir >/dev/null 2>&1; then \
+	if [ -e .git ]; then \
 	    git config merge.dvc-lock.driver '.venv/bin/python -m normlab merge-lock %O %A %B'; fi
 	cp requirements.txt $@
 
