@@ -195,7 +195,7 @@ def _sooner(bn: Result, nn: Result) -> Claim:
     text = "BN reaches the accuracy of a network without norm in a fraction of the steps."
     evidence = (
         f"The lowest validation error without norm is {100 * mean(lowest):.2f} %, after epoch "
-        f"{slow}. In the first {half} epochs with BN it is {100 * mean(early):.2f} %."
+        f"{slow}. With BN it is {100 * mean(early):.2f} % by epoch {half}."
     )
     return Claim("Ioffe & Szegedy 2015", text, evidence, [compare(early, lowest)])
 

@@ -26,6 +26,7 @@ h1 { font-size: 1.4rem; }
 #plots { display: flex; flex-wrap: wrap; gap: 1.5rem; }
 #plots > div { overflow-x: auto; border-color: #ddd !important; }
 img { max-width: 100%; height: auto; }
+@media print { #plots { display: block; } #plots > div { break-inside: avoid; overflow: visible !important; } #plots svg { max-width: 100%; height: auto; } .vega-embed.has-actions { padding: 0; } summary, .vega-bindings { display: none; } img { max-height: 20cm; } }
 </style>
 <script>
 BUNDLE
