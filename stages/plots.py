@@ -24,7 +24,7 @@ def main() -> None:
         results.write_tables(folder, found)
         figures.draw_all(folder / "figures", found, options.dpi, options.format)
         html.write(folder / "report.html", found, setup)
-    print((layout.RESULTS / "summary.md").read_text(), end="")
+    results.show_summary(layout.RESULTS)
 
 
 if __name__ == "__main__":

@@ -25,11 +25,11 @@ import joblib
 import psutil
 import yaml
 
-from normlab.base import files, params, pipeline
+from normlab.base import params, pipeline
 from normlab.base.errors import NormlabError
 from normlab.base.layout import RESULTS
 from normlab.base.progress import Bars, EpochLine, Row, is_terminal
-from normlab.report.results import norm_name
+from normlab.report.results import show_summary
 
 STAGES = ("train", "evaluate", "features")  #: of each run, in their order
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
@@ -67,14 +67,14 @@ def run(jobs: int | None, root: Path | str = ".") -> None:
         runs.append(Repro(name, targets, root, share))
     if is_up_to_date(root):
         print("everything is up to date")
-        show_summary(root)
+        show_summary(root / RESULTS)
         return
     with caught_signals() as caught:
         finish([Repro("data", ["split"], root)], 1, Board(), caught)
         with Board([Row(name, train.epochs, note="waiting") for name in names]) as board:
             finish(runs, jobs, board, caught)
-        finish([Repro("plots", [], root)], 1, Board(), caught)
-    show_summary(root)
+        finish([Repro("plots", [], root)], 1, None, caught)
+    show_summary(root / RESULTS)
 
 
 def require_git(root: Path) -> None:
@@ -136,7 +136,7 @@ def caught_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def finish(repros: Sequence["Repro"], jobs: int, board: "Board", caught: list[int]) -> None:
+def finish(repros: Sequence["Repro"], jobs: int, board: "Board | None", caught: list[int]) -> None:
     """Run `repros` to their end, `jobs` at a time, or until a signal is `caught`.
 
     Raises `NormlabError` for those that failed, and for a signal.
@@ -160,7 +160,7 @@ def finish(repros: Sequence["Repro"], jobs: int, board: "Board", caught: list[in
 
 
 class Repro:
-    """One `dvc repro` of some targets (all, if none are named), its output shown on a board."""
+    """One `dvc repro` of some targets, all if none are named."""
 
     def __init__(
         self, name: str, targets: Sequence[str], root: Path, environment: Mapping[str, str] = {}
@@ -174,8 +174,8 @@ class Repro:
         self._killed_at: float | None = None  # once it is to stop, by the monotonic clock
         self._told: set[psutil.Process] = set()  # to end
 
-    def finish(self, board: "Board") -> bool:
-        """Run it to its end; returns whether it succeeded."""
+    def finish(self, board: "Board | None") -> bool:
+        """Run it to its end, its output on a `board` if any; returns whether it succeeded."""
         if self._killed_at:
             return False
         # A session of its own: what the terminal sends to all, as on Ctrl-C, it gets by `stop`.
@@ -196,13 +196,15 @@ class Repro:
                 self._ran |= line.startswith("Running stage")
                 if line.strip() and not self._killed_at:
                     self._tail.append(line.strip())
-                    board.show(self.name, line.rstrip())
+                    if board:
+                        board.show(self.name, line.rstrip())
         if self._killed_at:
             return False
         succeeded = self._process.returncode == 0
         done = "finished" if self._ran else "up to date"
         outcome = done if succeeded else f"failed: {self.reason}"
-        board.show(self.name, f"{self.name}: {outcome}")
+        if board:
+            board.show(self.name, f"{self.name}: {outcome}")
         return succeeded
 
     @property
@@ -245,8 +247,8 @@ class Board:
     Without rows, as where there is but one `dvc repro`, always line by line.
     """
 
-    #: what DVC says about its own work, and the summary, which `show_summary` shows
-    NOISE = ("> ", "| ", "Running stage", "Updating lock", "Stage '", "To track", "git add",
+    #: what DVC says about its own work
+    NOISE = ("> ", "Running stage", "Updating lock", "Stage '", "To track", "git add",
              "dvc config", "To enable", "Use `dvc push`", "Generating lock",
              "Data and pipelines")  # fmt: skip
 
@@ -280,26 +282,3 @@ class Board:
         elif not line.lstrip().startswith(self.NOISE):
             with self._lock:
                 print(f"{name}: {text}", flush=True)
-
-
-def show_summary(root: Path | str) -> None:
-    """Print the results of the pipeline in `root`, accuracy and F1 in percent."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    for title in ("run", "norm"):
-        table.add_column(title, no_wrap=True)
-    for title in ("batch size", "best epoch", "val accuracy", "test accuracy", "test macro-F1"):
-        table.add_column(title.replace(" ", "\n"), justify="right", no_wrap=True)
-    for row in files.read_csv(Path(root) / RESULTS / "summary.csv"):
-        scores = (float(row[key]) for key in ("val_accuracy", "test_accuracy", "test_f1_macro"))
-        table.add_row(
-            row["run"],
-            norm_name(row["norm"], row["diverged"] == "True"),
-            row["batch_size"],
-            row["epoch"],
-            *(f"{score:.2%}" for score in scores),
-        )
-    Console(highlight=False).print("", table)

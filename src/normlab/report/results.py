@@ -254,3 +254,26 @@ def markdown(results: list[Result]) -> str:
         lines.append([*cells, f"{result.metrics['epoch']} of {result.metrics['epochs']}"])
     table = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
     return f"{table}\nIn percent. Micro-F1 is the same as accuracy: each image has one label.\n"
+
+
+def show_summary(folder: Path) -> None:
+    """Print the summary in `folder`, what most ask for first; accuracy and F1 in percent."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for title in ("run", "norm"):
+        table.add_column(title, no_wrap=True)
+    for title in ("batch size", "best epoch", "val accuracy", "test accuracy", "test macro-F1"):
+        table.add_column(title.replace(" ", "\n"), justify="right", no_wrap=True)
+    for row in files.read_csv(folder / "summary.csv"):
+        scores = (float(row[key]) for key in ("val_accuracy", "test_accuracy", "test_f1_macro"))
+        table.add_row(
+            row["run"],
+            norm_name(row["norm"], row["diverged"] == "True"),
+            row["batch_size"],
+            row["epoch"],
+            *(f"{score:.2%}" for score in scores),
+        )
+    Console(highlight=False).print("", table)
