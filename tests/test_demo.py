@@ -19,7 +19,7 @@ from normlab.cli import demo, study
 @pytest.fixture
 def download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """The repository without `.git`, as a downloaded archive has it; it is the working folder."""
-    made = copy_repository(tmp_path / "download")
+    made = copy_repository(tmp_path / "Zoë's download")
     shutil.rmtree(made.path / "results", ignore_errors=True)
     shutil.rmtree(made.path / ".git")
     monkeypatch.chdir(made.path)

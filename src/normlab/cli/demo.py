@@ -81,7 +81,7 @@ def copy_pipeline(target: Path) -> None:
     cache = Config(".dvc")["cache"].get("dir", ".dvc/cache")
     with Config(str(target / ".dvc")).edit("local") as settings:
         settings["core"]["no_scm"] = True
-        settings["cache"]["dir"] = str(Path(cache).absolute())
+        settings["cache"]["dir"] = cache  # relative where it can be: DVC writes ASCII only
 
 
 def override(path: Path, values: dict[str, Any]) -> None:
