@@ -18,7 +18,7 @@ help: ## What can be made
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
 install: $(INSTALLED) ## Make .venv with the pinned dependencies; bring the committed runs
-	if [ -e .git ]; then dvc pull --allow-missing; fi
+	if [ -e .git ]; then dvc pull --quiet --allow-missing; fi
 
 $(INSTALLED): requirements.txt
 	@if [ -e .git ]; then git rev-parse --git-dir >/dev/null; fi # refuses a folder of another user
