@@ -16,14 +16,10 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from functools import reduce
-from operator import getitem
 from pathlib import Path
-from typing import Any
 
 import joblib
 import psutil
-import yaml
 
 from normlab.base import params, pipeline
 from normlab.base.errors import NormlabError
@@ -109,16 +105,13 @@ def gpus() -> list[str]:
 
 def by_duration(root: Path) -> list[str]:
     """The runs, those of small batches first: they take longest, and should not start last."""
-    names = pipeline.runs(root / "dvc.yaml")
-    table = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]["train"]["foreach"]
-    values: Any = params.load(root / "params.yaml").model_dump()
+    runs = pipeline.runs(root / "dvc.yaml")
+    values = params.load(root / "params.yaml").model_dump()
 
     def size(name: str) -> int:
-        """A number in dvc.yaml, or the name of a param, such as `${comparison.batch_size}`."""
-        value = table[name]["batch_size"]
-        return reduce(getitem, value[2:-1].split("."), values) if isinstance(value, str) else value
+        return int(pipeline.resolve(str(runs[name]["batch_size"]), values))
 
-    return sorted(names, key=size)
+    return sorted(runs, key=size)
 
 
 @contextmanager
