@@ -24,7 +24,7 @@ import psutil
 from normlab.base import params, pipeline
 from normlab.base.errors import NormlabError
 from normlab.base.layout import RESULTS
-from normlab.base.progress import Bars, EpochLine, Row, is_terminal
+from normlab.base.progress import EpochLine, Row, bars, is_terminal
 from normlab.report.results import show_summary
 
 STAGES = ("train", "evaluate", "features")  #: of each run, in their order
@@ -247,22 +247,24 @@ class Board:
 
     def __init__(self, rows: Sequence[Row] = ()) -> None:
         self._lock = threading.Lock()
-        self._bars = Bars(rows) if rows and is_terminal(sys.stdout) else None
+        self._rows = {row.run: row for row in rows}
+        self._live = bars(rows) if rows and is_terminal(sys.stdout) else None
 
     def __enter__(self) -> "Board":
-        if self._bars:
-            self._bars.__enter__()
+        if self._live:
+            self._live.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._bars:
-            self._bars.__exit__(*exception)
+        if self._live:
+            self._live.stop()
 
     def show(self, name: str, line: str) -> None:
         """Show `line`, which `name` printed."""
         text = line.removeprefix(f"{name}: ")
-        if self._bars:
-            row = self._bars.rows[name]
+        noise = line.lstrip().startswith(self.NOISE)
+        if self._live:
+            row = self._rows[name]
             if line.startswith("Running stage '"):
                 row.note = line.split("'")[1].partition("@")[0]
             elif told := EpochLine.parse(line):
@@ -270,8 +272,8 @@ class Board:
                 row.epoch(told)
             elif text != line:
                 row.note = text
-            elif not line.lstrip().startswith(self.NOISE):
-                self._bars.print(f"{name}: {line}")
-        elif not line.lstrip().startswith(self.NOISE):
+            elif not noise:
+                self._live.console.print(f"{name}: {line}", markup=False)
+        elif not noise:
             with self._lock:
                 print(f"{name}: {text}", flush=True)
