@@ -1,8 +1,10 @@
 """The study's figures, drawn by matplotlib: one colour a norm, dashed at other batch sizes."""
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -18,8 +20,6 @@ from normlab.report.results import (
     best,
     differences,
     find,
-    quantile_columns,
-    quantile_name,
     standard_error,
 )
 
@@ -37,6 +37,8 @@ STYLE: dict[Any, Any] = {
     "figure.constrained_layout.use": True,
     "svg.hashsalt": "normlab",  # without it, ids in an SVG file are random
 }
+#: curves of one figure: name, what the legend calls it, line style
+BOTH_ERRORS = (("train_error", "training", ":"), ("val_error", "validation", "-"))
 LINEAR_UP_TO = 20  #: largest feature that is drawn to a linear scale
 
 
@@ -87,8 +89,8 @@ def runs(results: list[Result]) -> Figure:
     """Each run by itself: training and validation error, its best epoch marked."""
     figure, axes = _multiples(results)
     for axis, result in zip(axes, results, strict=False):
-        _line(axis, result, "train_error", label="training", linestyle=":")
-        _line(axis, result, "val_error", label="validation", linestyle="-")
+        for name, kind, style in BOTH_ERRORS:
+            _line(axis, result, name, label=kind, linestyle=style)
         if not result.seeds:
             epoch = result.metrics["epoch"]
             error = result.curve("val_error")[1][epoch - 1]
@@ -107,15 +109,12 @@ def sanity(results: list[Result]) -> Figure:
         return _note("Compares runs bn and torch_bn at one batch size: not among the runs.")
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
     for result in (theirs, ours):
-        for name, style in (("train_error", ":"), ("val_error", "-")):
-            kind = "training" if name == "train_error" else "validation"
-            label = f"{NORMS[result.norm]}, {kind}"
-            _line(left, result, name, label=label, linestyle=style)
+        for name, kind, style in BOTH_ERRORS:
+            _line(left, result, name, label=f"{NORMS[result.norm]}, {kind}", linestyle=style)
     _error_axis(left, f"Error at batch size {ours.batch_size}")
     left.legend()
-    for name, style in (("train_error", ":"), ("val_error", "-")):
+    for name, kind, style in BOTH_ERRORS:
         gaps = differences(theirs, ours, name)
-        kind = "training" if name == "train_error" else "validation"
         label = f"{kind}, at most {100 * max(map(abs, gaps)):.2f} points"
         right.plot(range(1, len(gaps) + 1), gaps, style, color=colour("bn"), label=label)
     right.axhline(0, color="black", linewidth=0.8)
@@ -127,20 +126,19 @@ def sanity(results: list[Result]) -> Figure:
 
 def batch_size(results: list[Result]) -> Figure:
     """Norms that were trained at more than one batch size."""
-    sizes = {n: {r.batch_size for r in results if r.norm == n} for n in NORMS}
-    norms = [norm for norm, found in sizes.items() if len(found) > 1]
-    if not norms:
+    groups = [[result for result in results if result.norm == norm] for norm in NORMS]
+    groups = [group for group in groups if len({result.batch_size for result in group}) > 1]
+    if not groups:
         return _note("Compares one norm at several batch sizes: no norm has two among the runs.")
     figure, axes = plt.subplots(
-        1, len(norms), figsize=(max(5.5 * len(norms), 7), 4.2), sharey=True, squeeze=False
+        1, len(groups), figsize=(max(5.5 * len(groups), 7), 4.2), sharey=True, squeeze=False
     )
-    for axis, norm in zip(axes[0], norms, strict=True):
-        chosen = [result for result in results if result.norm == norm]
-        for result in sorted(chosen, key=lambda result: -result.batch_size):
+    for axis, group in zip(axes[0], groups, strict=True):
+        for result in sorted(group, key=lambda result: -result.batch_size):
             width = 1.2 if result.usual else 2.0
             label = f"batch size {result.batch_size}"
             _line(axis, result, "val_error", label=label, linewidth=width)
-        _error_axis(axis, f"{NORMS[norm]}: validation error")
+        _error_axis(axis, f"{NORMS[group[0].norm]}: validation error")
         axis.label_outer()
         axis.legend()
     return figure
@@ -149,26 +147,25 @@ def batch_size(results: list[Result]) -> Figure:
 def quantiles(results: list[Result]) -> Figure:
     """Quantiles of the penultimate features on the validation images, one scale for all."""
     figure, axes = _multiples(results)
-    names = quantile_columns(results[0])
-    values_of_all = [row[name] for r in results for row in r.quantiles for name in names]
-    largest = max((abs(value) for value in values_of_all if math.isfinite(value)), default=0.0)
+    every = np.concatenate([curve for result in results for curve in result.quantiles.values()])
+    largest = np.abs(every[np.isfinite(every)]).max(initial=0)
     logarithmic = largest > LINEAR_UP_TO
+    if logarithmic:
+        axes[0].set_yscale("symlog", linthresh=1)  # linear around zero, logarithmic above
 
     def height(value: float) -> float:
-        """Where the axis has a value, zero at 0 and the largest at 1."""
-        if logarithmic:
-            return math.copysign(symlog(abs(value)), value) / symlog(largest)
-        return value / (largest or 1)
+        """Where the axis has a value, in a unit of its own."""
+        if not logarithmic:
+            return value
+        return math.copysign(min(abs(value), 1) + math.log10(max(abs(value), 1)), value)
 
-    def symlog(size: float) -> float:
-        return min(size, 1) + math.log10(max(size, 1))
-
-    shades = np.linspace(0.35, 1, len(names)) if len(names) > 1 else [1.0]
+    close = 0.05 * height(largest or 1)
     for axis, result in zip(axes, results, strict=False):
-        epochs = [row["epoch"] for row in result.quantiles]
         ends: dict[float, list[str]] = {}  # of lines that end near each other, one label
-        for name, shade in zip(reversed(names), reversed(shades), strict=True):
-            values = [row[name] for row in result.quantiles]
+        shades = np.linspace(1, 0.35, len(result.quantiles))
+        for name, shade in zip(reversed(result.quantiles), shades, strict=True):
+            values = result.quantiles[name]
+            epochs = range(1, len(values) + 1)
             axis.plot(
                 epochs,
                 values,
@@ -179,8 +176,8 @@ def quantiles(results: list[Result]) -> Figure:
             )
             finite = [value for value in values if math.isfinite(value)]
             if finite:
-                near = (end for end in ends if abs(height(end) - height(finite[-1])) < 0.05)
-                ends.setdefault(next(near, finite[-1]), []).insert(0, quantile_name(name))
+                near = (end for end in ends if abs(height(end) - height(finite[-1])) < close)
+                ends.setdefault(next(near, finite[-1]), []).insert(0, name)
         for value, labels in ends.items():
             axis.annotate(
                 ", ".join(labels),
@@ -195,8 +192,6 @@ def quantiles(results: list[Result]) -> Figure:
         axis.set_xlabel("epoch")
         axis.set_ylabel("feature")
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        if logarithmic:
-            axis.set_yscale("symlog", linthresh=1)  # linear around zero, logarithmic above
         axis.label_outer()
     return figure
 
@@ -205,10 +200,10 @@ def accuracy(results: list[Result]) -> Figure:
     """Test accuracy of every run, with its deviation over seeds, or the error of counting."""
     figure, axis = plt.subplots(figsize=(6.6, 0.42 * len(results) + 1.2))
     for place, result in enumerate(results):
-        value, error = result.score("test_accuracy"), result.deviation("test_accuracy")
-        if error is None:
-            error = standard_error(value, len(result.predictions))
-        filled = result.usual
+        samples = result.samples("test_accuracy")
+        value = mean(samples)
+        several = len(samples) > 1
+        error = stdev(samples) if several else standard_error(value, len(result.predictions))
         axis.errorbar(
             value,
             place,
@@ -216,7 +211,7 @@ def accuracy(results: list[Result]) -> Figure:
             fmt="o",
             capsize=3,
             color=colour(result.norm),
-            markerfacecolor=None if filled else "white",
+            markerfacecolor=None if result.usual else "white",
         )
         axis.annotate(
             f"{100 * value:.2f}",
@@ -240,11 +235,8 @@ def confusion(results: list[Result]) -> Figure:
     """Which classes the run with the best validation accuracy takes for which, on test images."""
     result = best(results)
     classes = sorted({row["actual"] for row in result.predictions})
-    place = {name: index for index, name in enumerate(classes)}
-    counts = np.zeros((len(classes), len(classes)), int)
-    for row in result.predictions:
-        if row["predicted"] in place:
-            counts[place[row["actual"]], place[row["predicted"]]] += 1
+    pairs = Counter((row["actual"], row["predicted"]) for row in result.predictions)
+    counts = np.array([[pairs[actual, predicted] for predicted in classes] for actual in classes])
     share = counts / counts.sum(1, keepdims=True).clip(1)
     size = min(max(4.5, 0.55 * len(classes) + 1.5), 12.0)
     figure, axis = plt.subplots(figsize=(size + 0.7, size))
@@ -269,13 +261,8 @@ def confusion(results: list[Result]) -> Figure:
 
 
 FIGURES: dict[str, Callable[[list[Result]], Figure]] = {
-    "error_curves": error_curves,
-    "accuracy": accuracy,
-    "sanity": sanity,
-    "batch_size": batch_size,
-    "quantiles": quantiles,
-    "confusion": confusion,
-    "runs": runs,
+    draw.__name__: draw
+    for draw in (error_curves, accuracy, sanity, batch_size, quantiles, confusion, runs)
 }
 
 

@@ -18,8 +18,6 @@ from normlab.report.results import (
     best,
     columns,
     norm_name,
-    quantile_columns,
-    quantile_name,
     standard_error,
 )
 
@@ -86,10 +84,7 @@ def _chart_data(result: Result) -> dict[str, Any]:
         "kept": None if result.seeds else result.metrics["epoch"],
         "errors": {name: _short(values) for name, (_, values, _) in curves.items()},
         "deviations": {name: _short(found) for name, (*_, found) in curves.items() if found},
-        "quantiles": {
-            quantile_name(name): _short(row[name] for row in result.quantiles)
-            for name in quantile_columns(result)
-        },
+        "quantiles": {name: _short(values) for name, values in result.quantiles.items()},
     }
 
 
