@@ -47,10 +47,6 @@ def colour(norm: str) -> str:
     return PALETTE[names.index(norm) % len(PALETTE)] if norm in names else PALETTE[-1]
 
 
-def line_style(result: Result) -> str:
-    return "-" if result.usual else "--"
-
-
 def draw_all(folder: Path, results: list[Result], dpi: int, extension: str) -> None:
     """Draw every figure into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +89,7 @@ def runs(results: list[Result]) -> Figure:
             _line(axis, result, name, label=kind, linestyle=style)
         if not result.seeds:
             epoch = result.metrics["epoch"]
-            error = result.curve("val_error")[1][epoch - 1]
+            error = result.log[epoch - 1]["val_error"]
             axis.plot(epoch, error, "o", color=colour(result.norm), label="best epoch")
         _error_axis(axis, result.label)
         axis.label_outer()
@@ -169,29 +165,17 @@ def quantiles(results: list[Result]) -> Figure:
             axis.plot(
                 epochs,
                 values,
-                line_style(result),
-                marker="." if len(epochs) < 10 else "",
-                color=colour(result.norm),
-                alpha=float(shade),
+                **_style(result),
+                alpha=shade,
             )
             finite = [value for value in values if math.isfinite(value)]
             if finite:
                 near = (end for end in ends if abs(height(end) - height(finite[-1])) < close)
                 ends.setdefault(next(near, finite[-1]), []).insert(0, name)
         for value, labels in ends.items():
-            axis.annotate(
-                ", ".join(labels),
-                (epochs[-1], value),
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8,
-                annotation_clip=False,
-            )
-        axis.set_title(result.label)
-        axis.set_xlabel("epoch")
-        axis.set_ylabel("feature")
-        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            place = (epochs[-1], value)
+            _annotate(axis, ", ".join(labels), place, (4, 0), va="center", fontsize=8)
+        _epochs_axis(axis, result.label, "feature")
         axis.label_outer()
     return figure
 
@@ -213,14 +197,7 @@ def accuracy(results: list[Result]) -> Figure:
             color=colour(result.norm),
             markerfacecolor=None if result.usual else "white",
         )
-        axis.annotate(
-            f"{100 * value:.2f}",
-            (value, place),
-            xytext=(0, 6),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8.5,
-        )
+        _annotate(axis, f"{100 * value:.2f}", (value, place), (0, 6), ha="center", fontsize=8.5)
     axis.set_yticks(range(len(results)), [result.label for result in results])
     axis.set_ylim(len(results) - 0.5, -0.7)
     axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
@@ -243,20 +220,17 @@ def confusion(results: list[Result]) -> Figure:
     image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= 20:
         for (row, column), count in np.ndenumerate(counts):
-            dark = share[row, column] > 0.5
-            axis.text(column, row, count, ha="center", va="center", fontsize=8,
-                      color="white" if dark else "black")  # fmt: skip
+            ink = "white" if share[row, column] > 0.5 else "black"
+            axis.text(column, row, count, ha="center", va="center", fontsize=8, color=ink)
     shown = range(0, len(classes), math.ceil(len(classes) / 100))  # more would overlap
     names = [legible(classes[index]) for index in shown]
     points = max(5.0, min(10.0, 450 / len(shown)))
     axis.set_xticks(shown, names, rotation=45, ha="right", rotation_mode="anchor", fontsize=points)
     axis.set_yticks(shown, names, fontsize=points)
-    axis.set_xlabel("predicted")
-    axis.set_ylabel("actual")
-    axis.set_title(f"Test images, {result.label}")
+    axis.set(xlabel="predicted", ylabel="actual", title=f"Test images, {result.label}")
     axis.grid(False)
-    bar = figure.colorbar(image, format=PercentFormatter(1), shrink=0.8)
-    bar.set_label("share of the actual class")
+    percent = PercentFormatter(1)
+    figure.colorbar(image, format=percent, shrink=0.8, label="share of the actual class")
     return figure
 
 
@@ -280,24 +254,37 @@ def legible(text: str) -> str:
 def _line(axis: Axes, result: Result, name: str, **style: object) -> None:
     """A curve of `result`; of several seeds their mean, in a band of one standard deviation."""
     epochs, values, deviations = result.curve(name)
-    options: dict[str, Any] = {
-        "color": colour(result.norm),
-        "linestyle": line_style(result),
-        "linewidth": 1.5,
-        "marker": "." if len(epochs) < 10 else "",
-        **style,
-    }
-    axis.plot(epochs, values, **options)
+    axis.plot(epochs, values, **{**_style(result), **style})
     if deviations:
         low, high = np.array(values) - deviations, np.array(values) + deviations
-        axis.fill_between(epochs, low, high, color=options["color"], alpha=0.15, linewidth=0)
+        axis.fill_between(epochs, low, high, color=colour(result.norm), alpha=0.15, linewidth=0)
+
+
+def _style(result: Result) -> dict[str, Any]:
+    """How a line of `result` is drawn; of few epochs each one is marked."""
+    return {
+        "color": colour(result.norm),
+        "linestyle": "-" if result.usual else "--",
+        "marker": "." if len(result.log) < 10 else "",
+    }
+
+
+def _annotate(
+    axis: Axes, text: str, place: tuple[float, float], by: tuple[int, int], **style: Any
+) -> None:
+    """Write `text`, moved `by` so many points, at a `place` of `axis`."""
+    axis.annotate(
+        text, place, xytext=by, textcoords="offset points", annotation_clip=False, **style
+    )
 
 
 def _error_axis(axis: Axes, title: str) -> None:
-    axis.set_title(title)
-    axis.set_xlabel("epoch")
-    axis.set_ylabel("error")
+    _epochs_axis(axis, title, "error")
     axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+
+
+def _epochs_axis(axis: Axes, title: str, ylabel: str) -> None:
+    axis.set(title=title, xlabel="epoch", ylabel=ylabel)
     axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
