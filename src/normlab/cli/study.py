@@ -193,12 +193,12 @@ class Repro:
                         board.show(self.name, line.rstrip())
         if self._killed_at:
             return False
-        succeeded = self._process.returncode == 0
-        done = "finished" if self._ran else "up to date"
-        outcome = done if succeeded else f"failed: {self.reason}"
+        failed = self._process.returncode != 0
         if board:
+            done = "finished" if self._ran else "up to date"
+            outcome = f"failed: {self.reason}" if failed else done
             board.show(self.name, f"{self.name}: {outcome}")
-        return succeeded
+        return not failed
 
     @property
     def reason(self) -> str:

@@ -11,18 +11,14 @@ from urllib.parse import quote
 from normlab.base import files
 from normlab.report import figures, findings, page
 from normlab.report.results import (
+    COLUMNS,
     ERRORS,
-    SCORES,
-    SETS,
     Result,
     best,
-    columns,
+    best_values,
     norm_name,
     standard_error,
 )
-
-TEMPLATE = "report.html.j2"
-CHARTS = Path(__file__).with_name("charts.js")
 
 
 def write(path: Path, results: list[Result], setup: Mapping[str, Any]) -> None:
@@ -48,13 +44,12 @@ def write(path: Path, results: list[Result], setup: Mapping[str, Any]) -> None:
         pictures = {file.stem: _inline(file) for file in sorted(Path(folder).iterdir())}
     ranking = findings.ranking(results)
     first = ranking[0][0]
-    content = environment.get_template(TEMPLATE).render(
+    content = environment.get_template("report.html.j2").render(
         results=results,
         seeds=min(len(result.trainings) for result in results),
         norm_name=norm_name,
-        sets=SETS,
-        scores=SCORES,
-        columns=columns(results),
+        columns=COLUMNS,
+        best_values=best_values(results),
         best=best(results),
         ranking=ranking,
         counting_error=standard_error(first.score(findings.ACCURACY), len(first.predictions)),
@@ -68,7 +63,7 @@ def write(path: Path, results: list[Result], setup: Mapping[str, Any]) -> None:
         figures=pictures,
         runs=[_chart_data(result) for result in results],
         vega=page.bundle(),
-        charts=CHARTS.read_text(),
+        charts=Path(__file__).with_name("charts.js").read_text(),
     )
     files.write_text(path, content)
 

@@ -17,6 +17,7 @@ from normlab.base.registry import NORMS
 SETS = ("test", "val", "train")
 #: What tables show. The micro-F1 of single labels is the accuracy; summary.csv alone repeats it.
 SCORES = {"accuracy": "accuracy", "f1_macro": "macro-F1"}
+COLUMNS = {f"{s}_{score}": f"{s} {title}" for s in SETS for score, title in SCORES.items()}
 ERRORS = ("train_error", "val_error")
 CURVES = ("train_error", "val_error", "train_loss", "val_loss")
 
@@ -140,10 +141,9 @@ def best(results: Sequence[Result]) -> Result:
     return max(results, key=lambda result: result.score("val_accuracy"))
 
 
-def columns(results: Sequence[Result]) -> dict[str, float]:
-    """The scores that tables show, in their order, and the best value of each, to four digits."""
-    names = [f"{s}_{score}" for s in SETS for score in SCORES]
-    return {name: max(round(result.score(name), 4) for result in results) for name in names}
+def best_values(results: Sequence[Result]) -> dict[str, float]:
+    """The best value of each of COLUMNS, to four digits."""
+    return {name: max(round(result.score(name), 4) for result in results) for name in COLUMNS}
 
 
 def find(results: Sequence[Result], norm: str) -> Result | None:
@@ -229,17 +229,16 @@ def summarize(results: list[Result]) -> list[dict[str, Any]]:
 
 def markdown(results: list[Result]) -> str:
     """The summary as a Markdown table in percent, the best value of a column in bold."""
-    best_values = columns(results)
-    titles = [f"{s} {title}" for s in SETS for title in SCORES.values()]
     rows = []
     for result in results:
         cells = [result.run, result.name, str(result.batch_size)]
-        for name, best_value in best_values.items():
+        for name, best_value in best_values(results).items():
             text = result.percent(name)
             is_best = round(result.score(name), 4) == best_value
             cells.append(f"**{text}**" if is_best else text)
         rows.append([*cells, f"{result.metrics['epoch']} of {result.metrics['epochs']}"])
-    table = markdown_table(["run", "norm", "batch size", *titles, "best epoch"], rows)
+    head = ["run", "norm", "batch size", *COLUMNS.values(), "best epoch"]
+    table = markdown_table(head, rows)
     return f"{table}\nIn percent. Micro-F1 is the same as accuracy: each image has one label.\n"
 
 

@@ -18,13 +18,12 @@ from normlab.base import files
 from normlab.base.errors import NormlabError
 from normlab.base.layout import RESULTS
 from normlab.base.registry import NORMS
-from normlab.report.results import ERRORS, SCORES, SETS, Training, markdown_table, norm_name
+from normlab.report.results import COLUMNS, ERRORS, Training, markdown_table, norm_name
 
 PATH = Path("data/seeds.csv")
 SETUP = RESULTS / "setup.json"  #: the params that results are of; the stage plots writes it
 SUMMARY = RESULTS / "summary.csv"  #: every run's scores
 CURVES = RESULTS / "curves.csv"  #: every run's errors, epoch by epoch
-COLUMNS = tuple(f"{s}_{score}" for s in SETS for score in SCORES)  #: scores of SUMMARY
 #: What tells one training from another comes first. A curve is one cell: `0.5012 0.4410 ...`.
 FIELDS = ("recipe", "norm", "batch_size", "seed", "dataset", "epochs", *COLUMNS, *ERRORS)
 KEY = FIELDS[:4]
