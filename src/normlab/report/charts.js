@@ -4,17 +4,11 @@
 
 const runs = JSON.parse(document.getElementById("runs").textContent);
 
-// A run's curves: each a name, its values, and if there are any their deviations and the best epoch.
-const errors = (run) => [
-  ["training", run.errors.train_error, run.deviations.train_error],
-  ["validation", run.errors.val_error, run.deviations.val_error, run.kept],
-];
-const quantiles = (run) => Object.entries(run.quantiles);
-
-// A row for each point of the curves that `series` gives of each of `chosen`.
+// A row for each point of the curves that `series` gives of each of `chosen`. A curve is a name,
+// its values, and their deviations if there are any.
 const rowsOf = (chosen, series) =>
   chosen.flatMap((run) =>
-    series(run).flatMap(([name, curve, deviations, kept]) =>
+    series(run).flatMap(([name, curve, deviations]) =>
       curve.map((value, place) => ({
         run: run.label,
         epoch: place + 1,
@@ -22,7 +16,7 @@ const rowsOf = (chosen, series) =>
         value,
         low: deviations ? value - deviations[place] : null,
         high: deviations ? value + deviations[place] : null,
-        kept: place + 1 === kept,
+        kept: name === "validation" && place + 1 === run.kept,
       })),
     ),
   );
@@ -34,8 +28,8 @@ function curves(chosen, width, compared) {
   const measures = ["validation error", "training error"];
   if (compared) measures.push(...measures.map((measure) => `${measure} minus ${first.run}'s`));
   const values = rowsOf(chosen, (run) =>
-    errors(run).flatMap(([name, curve, deviations], index) => {
-      const [, other] = errors(first)[index];
+    run.errors.flatMap(([name, curve, deviations], index) => {
+      const [, other] = first.errors[index];
       const gaps = curve.map((value, place) => value - other[place]);
       return [[`${name} error`, curve, deviations], [`${name} error minus ${first.run}'s`, gaps]];
     }),
@@ -180,8 +174,8 @@ const LEGEND = { orient: "bottom", symbolType: "stroke", symbolOpacity: 1, symbo
 const CHARTS = {
   curves: (chosen, width) => curves(chosen, width, false),
   compared: (chosen, width) => curves(chosen, width, true),
-  errors: (chosen, width) => panels(chosen, width, "error", errors, { format: ".0%" }, ".2%"),
-  quantiles: (chosen, width) => panels(chosen, width, "quantile", quantiles, {}, ".4g"),
+  errors: (chosen, width) => panels(chosen, width, "error", (run) => run.errors, { format: ".0%" }, ".2%"),
+  quantiles: (chosen, width) => panels(chosen, width, "quantile", (run) => run.quantiles, {}, ".4g"),
 };
 const FONTS = { labelFontSize: 12, titleFontSize: 12, labelLimit: 0 };
 const CONFIG = { axis: FONTS, legend: FONTS, header: FONTS };

@@ -253,7 +253,8 @@ def legible(text: str) -> str:
 
 def _line(axis: Axes, result: Result, name: str, **style: object) -> None:
     """A curve of `result`; of several seeds their mean, in a band of one standard deviation."""
-    epochs, values, deviations = result.curve(name)
+    values, deviations = result.curve(name)
+    epochs = range(1, len(values) + 1)
     axis.plot(epochs, values, **{**_style(result), **style})
     if deviations:
         low, high = np.array(values) - deviations, np.array(values) + deviations

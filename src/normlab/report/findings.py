@@ -187,7 +187,7 @@ def claims(results: Sequence[Result]) -> list[Claim]:
 
 def _sooner(bn: Result, nn: Result) -> Claim:
     """Whether `bn` is as good as `nn` ever is in half of the epochs that `nn` takes for it."""
-    errors = nn.curve("val_error")[1]
+    errors, _ = nn.curve("val_error")
     slow = errors.index(min(errors)) + 1
     half = max(1, slow // 2)
     lowest = [min(training.curves["val_error"]) for training in nn.trainings]

@@ -12,7 +12,6 @@ from normlab.base import files
 from normlab.report import figures, findings, page
 from normlab.report.results import (
     COLUMNS,
-    ERRORS,
     Result,
     best,
     best_values,
@@ -69,17 +68,19 @@ def write(path: Path, results: list[Result], setup: Mapping[str, Any]) -> None:
 
 
 def _chart_data(result: Result) -> dict[str, Any]:
-    """What charts.js draws of a run."""
-    curves = {name: result.curve(name) for name in ERRORS}
+    """What charts.js draws of a run; a curve is a name, its values, and deviations if any."""
+    errors = []
+    for title, name in (("training", "train_error"), ("validation", "val_error")):
+        values, deviations = result.curve(name)
+        errors.append((title, _short(values), deviations and _short(deviations)))
     return {
         "run": result.run,
         "label": result.label,
         "colour": figures.colour(result.norm),
         "usual": result.usual,
         "kept": None if result.seeds else result.metrics["epoch"],
-        "errors": {name: _short(values) for name, (_, values, _) in curves.items()},
-        "deviations": {name: _short(found) for name, (*_, found) in curves.items() if found},
-        "quantiles": {name: _short(values) for name, values in result.quantiles.items()},
+        "errors": errors,
+        "quantiles": [(name, _short(values)) for name, values in result.quantiles.items()],
     }
 
 

@@ -19,7 +19,6 @@ SETS = ("test", "val", "train")
 SCORES = {"accuracy": "accuracy", "f1_macro": "macro-F1"}
 COLUMNS = {f"{s}_{score}": f"{s} {title}" for s in SETS for score, title in SCORES.items()}
 ERRORS = ("train_error", "val_error")
-CURVES = ("train_error", "val_error", "train_loss", "val_loss")
 
 
 @dataclass(frozen=True)
@@ -83,14 +82,14 @@ class Result:
         """The score as text; see the function `percent`."""
         return percent(self.samples(score))
 
-    def curve(self, name: str) -> tuple[list[int], list[float], list[float] | None]:
-        """Epochs that all seeds have, means of one of ERRORS, and deviations if there are several.
+    def curve(self, name: str) -> tuple[list[float], list[float] | None]:
+        """Means over the seeds of one of ERRORS, and deviations if there are several seeds.
 
-        Means and deviations are over the seeds.
+        Both have a value for each epoch that all seeds have.
         """
-        columns = list(zip(*(t.curves[name] for t in self.trainings), strict=False))
-        deviations = [stdev(column) for column in columns] if self.seeds else None
-        return list(range(1, len(columns) + 1)), [mean(column) for column in columns], deviations
+        epochs = list(zip(*(t.curves[name] for t in self.trainings), strict=False))
+        deviations = [stdev(values) for values in epochs] if self.seeds else None
+        return [mean(values) for values in epochs], deviations
 
 
 def percent(samples: Sequence[float]) -> str:
@@ -153,7 +152,7 @@ def find(results: Sequence[Result], norm: str) -> Result | None:
 
 def differences(first: Result, second: Result, name: str) -> list[float]:
     """The second's curve `name` minus the first's, over the epochs that both have."""
-    one, other = first.curve(name)[1], second.curve(name)[1]
+    one, other = first.curve(name)[0], second.curve(name)[0]
     return [b - a for a, b in zip(one, other, strict=False)]
 
 
@@ -185,7 +184,8 @@ def write_tables(folder: Path, results: list[Result]) -> None:
         for result in results
         for row in result.log
     ]
-    fields = ("run", "label", "epoch", "lr", *sorted((*CURVES, "val_accuracy")))
+    fields = ("run", "label", "epoch", "lr", "train_error", "train_loss", "val_accuracy",
+              "val_error", "val_loss")  # fmt: skip
     files.write_csv(folder / "curves.csv", curves, fields)
     quantiles = [
         {
@@ -199,8 +199,7 @@ def write_tables(folder: Path, results: list[Result]) -> None:
         for epoch, values in enumerate(zip(*result.quantiles.values(), strict=True), start=1)
         for name, value in zip(result.quantiles, values, strict=True)
     ]
-    fields = ("run", "label", "epoch", "quantile", "feature")
-    files.write_csv(folder / "quantiles.csv", quantiles, fields)
+    files.write_csv(folder / "quantiles.csv", quantiles, tuple(quantiles[0]))
     files.write_csv(folder / "confusion.csv", best(results).predictions, ("actual", "predicted"))
     summary = summarize(results)
     files.write_csv(folder / "summary.csv", summary, tuple(summary[0]))
