@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -246,7 +245,6 @@ class Board:
              "Data and pipelines")  # fmt: skip
 
     def __init__(self, rows: Sequence[Row] = ()) -> None:
-        self._lock = threading.Lock()
         self._rows = {row.run: row for row in rows}
         self._live = bars(rows) if rows and is_terminal(sys.stdout) else None
 
@@ -275,5 +273,4 @@ class Board:
             elif not noise:
                 self._live.console.print(f"{name}: {line}", markup=False)
         elif not noise:
-            with self._lock:
-                print(f"{name}: {text}", flush=True)
+            print(f"{name}: {text}\n", end="", flush=True)  # at once: others print, too
