@@ -204,9 +204,8 @@ class Repro:
         """The line that says why it failed: the stage's own error, DVC's, or else the last one."""
         lines = list(self._tail) or ["no output"]
         for start in ("error: ", "ERROR: "):
-            for line in reversed(lines):
-                if line.startswith(start):
-                    return line.removeprefix(start)
+            if found := [line for line in lines if line.startswith(start)]:
+                return found[-1].removeprefix(start)
         return lines[-1]
 
     def stop(self, at_once: bool = False) -> None:

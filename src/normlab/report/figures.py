@@ -162,12 +162,7 @@ def quantiles(results: list[Result]) -> Figure:
         for name, shade in zip(reversed(result.quantiles), shades, strict=True):
             values = result.quantiles[name]
             epochs = range(1, len(values) + 1)
-            axis.plot(
-                epochs,
-                values,
-                **_style(result),
-                alpha=shade,
-            )
+            axis.plot(epochs, values, alpha=shade, **_style(result))
             finite = [value for value in values if math.isfinite(value)]
             if finite:
                 near = (end for end in ends if abs(height(end) - height(finite[-1])) < close)
@@ -188,15 +183,8 @@ def accuracy(results: list[Result]) -> Figure:
         value = mean(samples)
         several = len(samples) > 1
         error = stdev(samples) if several else standard_error(value, len(result.predictions))
-        axis.errorbar(
-            value,
-            place,
-            xerr=error,
-            fmt="o",
-            capsize=3,
-            color=colour(result.norm),
-            markerfacecolor=None if result.usual else "white",
-        )
+        ink, fill = colour(result.norm), None if result.usual else "white"
+        axis.errorbar(value, place, xerr=error, fmt="o", capsize=3, color=ink, markerfacecolor=fill)
         _annotate(axis, f"{100 * value:.2f}", (value, place), (0, 6), ha="center", fontsize=8.5)
     axis.set_yticks(range(len(results)), [result.label for result in results])
     axis.set_ylim(len(results) - 0.5, -0.7)

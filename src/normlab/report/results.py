@@ -243,7 +243,7 @@ def markdown(results: list[Result]) -> str:
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown; columns that hold nothing but numbers are aligned to the right."""
-    number = re.compile(r"(\*\*)?[+-]?[\d.]+(\s(±|of)\s[\d.]+)?(\*\*)?|")
+    number = re.compile(r"(\*\*)?[+-]?[\d.]+(\s(±|of)\s[\d.]+)?(\*\*)?|")  # or nothing
     columns = zip(*rows, strict=True)
     align = ["---:" if all(map(number.fullmatch, column)) else "---" for column in columns]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, align, *rows))
