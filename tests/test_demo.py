@@ -9,6 +9,7 @@ import pytest
 import yaml
 from conftest import ROOT, Workspace, copy_repository, summary
 from dvc.config import Config
+from dvc.utils.hydra import apply_overrides
 
 from normlab.base import files, params
 from normlab.base.errors import NormlabError
@@ -83,7 +84,7 @@ def test_the_copy_uses_the_cache_of_the_workspace(download: Workspace, setting: 
 def test_settings_of_the_demo_are_allowed(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     shutil.copy(ROOT / "params.yaml", path)
-    demo.override(path, demo.OVERRIDES)
+    apply_overrides(path, demo.OVERRIDES)
     params.load(path)
     before = yaml.safe_load((ROOT / "params.yaml").read_text())
     after = yaml.safe_load(path.read_text())

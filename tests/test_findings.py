@@ -32,7 +32,7 @@ def run(
          "train_error": value, "val_error": value}
         for e, value in enumerate(errors, start=1)
     ]  # fmt: skip
-    quantiles = [{"epoch": float(e), "q1": 0.5 * e, "q99": 2.5 * e} for e in (1, 2, 3)]
+    quantiles = {"1 %": [0.5, 1.0, 1.5], "99 %": [2.5, 5.0, 7.5]}
     predictions = [{"actual": "cat", "predicted": "dog"}] * 3 + [
         {"actual": "cat", "predicted": "cat"}
     ] * 7
@@ -122,11 +122,10 @@ def test_batch_effects_compare_the_usual_batch_with_the_smallest() -> None:
 
 def test_widths_are_between_the_outermost_quantiles_at_the_end() -> None:
     wide, narrow, lost = run("nn", 128, 0.5), run("bn", 128, 0.5), run("ln", 128, 0.5)
-    wide.quantiles[-1]["q99"] = 100.0
-    lost.quantiles[-1]["q99"] = math.nan
+    wide.quantiles["99 %"][-1] = 100.0
+    lost.quantiles["99 %"][-1] = math.nan
     assert findings.widths([narrow, lost, wide]) == [(wide, 98.5), (narrow, 6.0)]
-    for row in narrow.quantiles:
-        del row["q99"]
+    del narrow.quantiles["99 %"]
     assert findings.widths([narrow]) == []
 
 

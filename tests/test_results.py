@@ -42,7 +42,7 @@ def result(run: str, norm: str, batch_size: int, accuracy: float, diverged: bool
          "train_error": 1 - accuracy + 0.01 * e, "val_error": 1 - accuracy + 0.02 * e}
         for e in (1.0, 2.0, 3.0)
     ]  # fmt: skip
-    quantiles = [{"epoch": row["epoch"], "q1": loss, "q99": 5 * loss} for row in log]
+    quantiles = {"1 %": [loss] * 3, "99 %": [5 * loss] * 3}
     predictions = [{"actual": "cat", "predicted": "dog"}, {"actual": "dog", "predicted": "dog"}]
     return Result(run, metrics, log, quantiles, predictions, metrics["batch_size"] == 128)
 
@@ -90,9 +90,9 @@ def test_of_several_seeds_mean_and_deviation_are_shown() -> None:
     one, several = RESULTS[0], repeated(RESULTS[0], 0.5, 0.6, 0.7, epochs=2)
     assert one.percent("test_accuracy") == "80.00"
     assert several.percent("test_accuracy").replace("\N{NO-BREAK SPACE}", " ") == "60.00 ± 10.00"
-    assert one.curve("val_error") == ([1, 2, 3], pytest.approx([0.22, 0.24, 0.26]), None)
-    epochs, means, deviations = several.curve("val_error")  # over the epochs that all have
-    assert (epochs, means) == ([1, 2], pytest.approx([0.4, 0.4]))
+    assert one.curve("val_error") == (pytest.approx([0.22, 0.24, 0.26]), None)
+    means, deviations = several.curve("val_error")  # over the epochs that all have
+    assert means == pytest.approx([0.4, 0.4])
     assert deviations == pytest.approx([0.1, 0.1])
     assert best([*RESULTS, repeated(RESULTS[3], 0.95, 0.99)]).seeds
 
@@ -129,10 +129,16 @@ def test_tables_hold_every_run_and_epoch(tmp_path: Path) -> None:
     assert bn["test_f1_micro"] == bn["test_accuracy"] == "0.82"
 
 
+def stopped_early(chosen: Result) -> Result:
+    """`chosen`, had it ended after two epochs, with features that grew large."""
+    quantiles = {"1 %": [-1.0, -10.0], "99 %": [5.0, 5000.0]}
+    return dataclasses.replace(chosen, log=chosen.log[:2], quantiles=quantiles)
+
+
 @pytest.mark.parametrize(
     "chosen",
-    [RESULTS, RESULTS[:1], RESULTS[3:], SEVERAL],
-    ids=["all", "one", "nan", "several seeds"],
+    [RESULTS, RESULTS[:1], RESULTS[3:], SEVERAL, [stopped_early(RESULTS[0]), *RESULTS[1:]]],
+    ids=["all", "one", "nan", "several seeds", "of other lengths"],
 )
 def test_every_figure_is_drawn_and_repeats(tmp_path: Path, chosen: list[Result]) -> None:
     for folder in ("first", "second"):

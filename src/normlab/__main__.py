@@ -54,7 +54,7 @@ def seeds() -> None:
 
     rows = seeds.collect()
     files.write_csv(seeds.PATH, rows, seeds.FIELDS)
-    print(seeds.table(rows))
+    print(seeds.table(rows), end="")
     print(f"written to {seeds.PATH}; `dvc repro` puts the current recipe's into the report")
 
 

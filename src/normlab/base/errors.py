@@ -70,9 +70,7 @@ def run_app(app: Callable[[], Any]) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except NormlabError as error:
-        fail(str(error))
-    except OSError as error:
+    except (NormlabError, OSError) as error:
         fail(_line(error))
     finally:
         try:
@@ -83,11 +81,12 @@ def run_app(app: Callable[[], Any]) -> None:
                 fail(_line(error))
 
 
-def _line(error: OSError) -> str:
+def _line(error: NormlabError | OSError) -> str:
+    if isinstance(error, NormlabError) or not error.errno:
+        return str(error)
     where = f"{error.filename}: " if error.filename else ""
-    reason = os.strerror(error.errno) if error.errno else str(error)
     advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
-    return f"{where}{reason}{advice}"
+    return f"{where}{os.strerror(error.errno)}{advice}"
 
 
 def fail(line: str) -> None:

@@ -24,7 +24,9 @@ def atomic(path: Path | str) -> Iterator[Path]:
     _remove(temporary)
     try:
         yield temporary
-        _sync(temporary)
+        if temporary.is_file():
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())  # or a power cut may leave the new name on an empty file
         if path.is_dir():  # a folder that is not empty cannot be replaced
             shutil.rmtree(path)
         temporary.replace(path)
@@ -41,13 +43,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Have the contents on disk before the name: a power cut must not leave an empty file."""
-    if path.is_file():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:

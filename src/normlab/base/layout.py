@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 CHECKED = Path("data/params.ok")
 TRAIN_IMAGES = Path("data/images/train.safetensors")
@@ -12,29 +11,22 @@ RESULTS = Path("results")
 SCRATCH = "NORMLAB_SCRATCH"  #: environment variable: the scratch folder
 
 
-class RunFiles(NamedTuple):
+class RunFiles:
     """The files of one run."""
 
-    weights: Path  #: of the best epoch
-    log: Path
-    features: Path  #: distribution of the penultimate features after every epoch
-    environment: Path
-    metrics: Path
-    predictions: Path
-    quantiles: Path
+    def __init__(self, run: str) -> None:
+        records = Path("data/runs") / run
+        self.weights = Path(f"data/weights/{run}.safetensors")  #: of the best epoch
+        self.log = records / "log.csv"
+        self.features = records / "features.safetensors"  #: their distribution after every epoch
+        self.environment = records / "environment.json"
+        self.metrics = records / "metrics.json"
+        self.predictions = records / "predictions.csv"
+        self.quantiles = records / "quantiles.csv"
 
 
 def run_files(run: str) -> RunFiles:
-    records = Path("data/runs") / run
-    return RunFiles(
-        Path(f"data/weights/{run}.safetensors"),
-        records / "log.csv",
-        records / "features.safetensors",
-        records / "environment.json",
-        records / "metrics.json",
-        records / "predictions.csv",
-        records / "quantiles.csv",
-    )
+    return RunFiles(run)
 
 
 def scratch_root() -> Path:

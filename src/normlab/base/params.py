@@ -42,17 +42,15 @@ def _dataset(value: Any) -> str:
     raise ValueError(f"must be one of {', '.join(DATASETS)}, folder:<path>")
 
 
-def check_norm(value: Any) -> str:
-    """Return `value` if it names a norm; raise `ValueError` with the names that exist otherwise."""
+def _norm(value: Any) -> str:
     if isinstance(value, str) and value in NORMS:
         return value
     raise ValueError(f"must be one of {', '.join(NORMS)}")
 
 
 def _val_size(value: Any) -> int | float:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-        return value
-    if isinstance(value, float) and (0 < value < 1 or (value >= 1 and value.is_integer())):
+    number = type(value) in (int, float)  # which a bool is not
+    if number and (0 < value < 1 or (value >= 1 and value % 1 == 0)):
         return value
     raise ValueError("must be a fraction between 0 and 1, or a number of images from 1")
 
@@ -63,7 +61,7 @@ def _compile(value: Any) -> str | bool:
     raise ValueError("must be auto, true or false")
 
 
-def check_groups(value: int) -> int:
+def _groups(value: int) -> int:
     if value < 1 or any(width % value for width in WIDTHS):
         divisors = ", ".join(str(g) for g in range(1, WIDTHS[0] + 1) if WIDTHS[0] % g == 0)
         raise ValueError(f"must divide the channels {WIDTHS}: one of {divisors}")
@@ -80,6 +78,10 @@ def _milestones(value: list[float]) -> list[float]:
     if any(not 0 < m < 1 for m in value) or sorted(set(value)) != value:
         raise ValueError("must be increasing fractions of the training, between 0 and 1")
     return value
+
+
+Norm = Annotated[str, BeforeValidator(_norm)]
+Groups = Annotated[int, AfterValidator(_groups)]
 
 
 class _Section(BaseModel):
@@ -106,7 +108,7 @@ class Split(_Section):
 
 class Model(_Section):
     n: int = Field(ge=1, le=200)
-    groups: Annotated[int, AfterValidator(check_groups)]
+    groups: Groups
 
 
 class Train(_Section):
@@ -129,13 +131,9 @@ class Train(_Section):
     on_divergence: Literal["stop", "record"]
 
     @model_validator(mode="after")
-    def _compiles_alone(self) -> "Train":
+    def _keys_fit_each_other(self) -> "Train":
         if self.compile is True and self.devices > 1:
             raise ValueError("train.compile = True: must be auto or false with train.devices > 1")
-        return self
-
-    @model_validator(mode="after")
-    def _warmup_fits(self) -> "Train":
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"train.warmup_epochs = {self.warmup_epochs:g}: "
@@ -158,7 +156,7 @@ class Params(_Section):
 
     dataset: Annotated[str, BeforeValidator(_dataset)]
     seed: int = Field(ge=0, lt=2**31)
-    norm: Annotated[str, BeforeValidator(check_norm)]
+    norm: Norm
     batch_size: BatchSize
     comparison: Comparison
     split: Split
@@ -172,9 +170,9 @@ class Run(_Section):
     """A run as dvc.yaml's map of runs gives it to the stage train."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    norm: Annotated[str, BeforeValidator(check_norm)]
+    norm: Norm
     batch_size: BatchSize
-    groups: Annotated[int, AfterValidator(check_groups)]
+    groups: Groups
 
 
 def check_run(name: str, norm: str, batch_size: int, groups: int) -> None:
@@ -182,7 +180,7 @@ def check_run(name: str, norm: str, batch_size: int, groups: int) -> None:
     try:
         Run(name=name, norm=norm, batch_size=batch_size, groups=groups)
     except ValidationError as error:
-        raise NormlabError(f"dvc.yaml: run {name}: {describe(error, Run)}") from None
+        raise NormlabError(f"dvc.yaml: run {name}: {_first_wrong(error, Run)}") from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -214,23 +212,20 @@ def load(path: Path | str = "params.yaml") -> Params:
         raise NormlabError(f"{path}: is not UTF-8 text: {error}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date 2020-13-45, [[[[...
         raise NormlabError(f"{path}: is not YAML: {error}") from None
-    return parse(content, str(path))
-
-
-def parse(content: Any, source: str = "params.yaml") -> Params:
-    """Check `content`, what params.yaml holds; see `load`."""
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise NormlabError(f"{source}: {describe(error, Params)}") from None
+        raise NormlabError(f"{path}: {_first_wrong(error, Params)}") from None
 
 
-def describe(error: ValidationError, model: type[_Section]) -> str:
+def _first_wrong(error: ValidationError, model: type[_Section]) -> str:
     """One line for the first thing wrong in a `model`: key, value, what is allowed."""
     first = error.errors(include_url=False)[0]
     location, kind = first["loc"], first["type"]
     key = ".".join(str(part) for part in location)
-    value = _shorten(first["input"])
+    value = repr(first["input"])
+    if len(value) > 60:
+        value = f"{value[:57]}..."
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if kind == "missing":
         return f"{key}: is missing; every key must be given"
@@ -251,8 +246,3 @@ def _keys(model: Any, location: Sequence[int | str]) -> str:
     for name in location:
         model = model.model_fields[name].annotation
     return ", ".join(model.model_fields)
-
-
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

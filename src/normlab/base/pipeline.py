@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,32 @@ from normlab.base import files, params
 from normlab.base.errors import NormlabError
 
 
-def runs(path: Path | str = "dvc.yaml") -> list[str]:
-    """Names of all runs, in the order of dvc.yaml's one map of them.
+def runs(path: Path | str = "dvc.yaml") -> dict[str, dict[str, Any]]:
+    """All runs by name, as dvc.yaml's one map has them and in its order.
 
     Raises `NormlabError` when the stage `plots` does not depend on each of them: DVC would then
     neither rerun it for that run nor fetch the run's files.
     """
     stages = yaml.safe_load(Path(path).read_text())["stages"]
-    names = list(stages["train"]["foreach"])
-    dependencies = set(stages["plots"]["deps"])
-    for name in names:
-        if f"data/runs/{name}/log.csv" not in dependencies:
+    found: dict[str, dict[str, Any]] = stages["train"]["foreach"]
+    for name in found:
+        if f"data/runs/{name}/log.csv" not in stages["plots"]["deps"]:
             raise NormlabError(
                 f"{path}: run {name} is missing among the deps of the stage plots; "
                 "add the line there that the other runs have"
             )
-    return names
+    return found
+
+
+def resolve(text: str, values: Any) -> str:
+    """`text` of dvc.yaml with what its `${train.lr}`, if any, stand for in the nested `values`."""
+    while "${" in text:
+        text = re.sub(r"\$\{(.*?)\}", lambda name: str(_value(name[1], values)), text)
+    return text
+
+
+def _value(name: str, values: Any) -> Any:
+    return reduce(getitem, name.split("."), values)
 
 
 @contextmanager
@@ -53,21 +64,16 @@ def inputs(stage: str) -> dict[str, Any]:
 
     `stage` is named as DVC does: train@bn, or ../dvc.yaml:train@bn in another folder.
     """
-    name, _, key = stage.rpartition(":")[2].partition("@")
+    name, _, run = stage.rpartition(":")[2].partition("@")
     definition = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][name]
-    item = definition.get("foreach", {}).get(key)
-    context = {**params.load().model_dump(), "key": key, "item": item}
+    item = definition.get("foreach", {}).get(run)
+    context = {**params.load().model_dump(), "key": run, "item": item}
     definition = definition.get("do", definition)
-
-    def value(path: str) -> Any:
-        return reduce(lambda mapping, part: mapping[part], path.split("."), context)
-
-    found = {f"params.yaml: {path}": value(path) for path in definition.get("params", [])}
+    names = definition.get("params", [])
+    found = {f"params.yaml: {name}": _value(name, context) for name in names}
     for dependency in definition["deps"]:
-        while "${" in dependency:
-            dependency = re.sub(r"\$\{(.*?)\}", lambda match: str(value(match[1])), dependency)
-        if not dependency.startswith("data/"):  # which DVC itself guards
-            path = Path(dependency)
+        path = Path(resolve(dependency, context))
+        if path.parts[0] != "data":  # which DVC itself guards
             code = sorted(path.rglob("*.*")) if path.is_dir() else [path]
             found.update({str(f): files.sha256(f) for f in code if f.suffix != ".pyc"})
     return found

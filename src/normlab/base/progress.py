@@ -4,7 +4,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +12,7 @@ from statistics import mean
 from typing import IO, TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.live import Live
 
 T = TypeVar("T")
 
@@ -59,41 +59,52 @@ def track(
     total: int | None = None,
     size: Callable[[T], int] = lambda item: 1,
 ) -> Iterator[T]:
-    """Yield `items`, showing how many (by `size`) of `total` are done: a bar in a terminal."""
-    if not is_terminal(sys.stderr):
-        start, done = time.monotonic(), 0
-        for item in items:
-            yield item
-            done += size(item)
-        print(f"{description}: {done:,} in {time.monotonic() - start:.1f} s", file=sys.stderr)
-        return
+    """Yield `items`, showing how many (by `size`) of `total` are done.
+
+    In a terminal as a bar, elsewhere as one line at the end.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    plain = not is_terminal(sys.stderr)
+    start, done = time.monotonic(), 0
+    with Progress(console=Console(stderr=True), transient=True, disable=plain) as progress:
         task = progress.add_task(description, total=total)
         for item in items:
             yield item
-            progress.advance(task, size(item))
+            done += size(item)
+            progress.update(task, completed=done)
+    if plain:
+        print(f"{description}: {done:,} in {time.monotonic() - start:.1f} s", file=sys.stderr)
 
 
-class Row:
-    """How far one training is."""
+class EpochProgress:
+    """Progress of a training: call `step` after each batch, `epoch` after each epoch."""
 
-    def __init__(self, run: str, epochs: int, done: float = 0, note: str = "") -> None:
-        """`done` epochs of `epochs` were done before; `note` stands in place of the time left."""
+    def step(self) -> None: ...
+
+    def epoch(self, line: EpochLine) -> None:
+        print(line, flush=True)
+
+
+class Row(EpochProgress):
+    """How far one training is, as `bars` shows it."""
+
+    def __init__(
+        self, run: str, epochs: int, done: float = 0, steps: int = 1, note: str = ""
+    ) -> None:
+        """`done` of `epochs`, each of `steps`, were done before; a `note` hides the time left."""
         self.run, self.epochs, self.done, self.note = run, epochs, float(done), note
         self.accuracy: float | None = None
+        self._step = 1 / steps
         self._before, self._begin = self.done, time.monotonic()
         self._newest = self._begin
         self._seconds: list[float] = []  # that epochs took
 
-    def step(self, share: float) -> None:
-        """`share` of an epoch is done."""
-        self.done, self._newest = self.done + share, time.monotonic()
+    def step(self) -> None:
+        self.done, self._newest = self.done + self._step, time.monotonic()
 
     def epoch(self, line: EpochLine) -> None:
-        """An epoch is done, of which `line` tells."""
         self.done, self._newest = float(line.epoch), time.monotonic()
         self.epochs, self.accuracy = line.epochs, line.val_accuracy
         self._seconds.append(line.seconds)
@@ -110,63 +121,39 @@ class Row:
         return max(0.0, (self.epochs - self.done) * each - (time.monotonic() - self._newest))
 
 
-class Bars:
-    """Rows of trainings in a terminal: a bar, epoch, validation accuracy, time left or a note.
+def bars(rows: Sequence[Row]) -> "Live":
+    """A context in which a terminal shows `rows`: a bar, epoch, validation accuracy, time left.
 
     Each is one line, of which a narrow terminal shows what fits.
     """
+    from rich.console import Console
+    from rich.live import Live
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
 
-    def __init__(self, rows: Iterable[Row]) -> None:
-        from rich.console import Console
-        from rich.live import Live
+    console = Console(highlight=False)
 
-        self.rows = {row.run: row for row in rows}
-        self._console = Console(highlight=False)
-        self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=4)
-
-    def __enter__(self) -> "Bars":
-        self._live.__enter__()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._live.__exit__(None, None, None)
-
-    def print(self, line: str) -> None:
-        """Show `line` above the bars, to stay."""
-        self._console.print(line, markup=False)
-
-    def _table(self) -> "Table":
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+    def table() -> Table:
+        grid = Table.grid(padding=(0, 2, 0, 0), expand=True)
         for justify in ("left", "left", "right", "right"):
-            table.add_column(justify=justify, no_wrap=True)
-        table.add_column(ratio=1, no_wrap=True)  # the note may be long, and gives way
-        width = min(20, max(4, self._console.width - 50))
-        for row in self.rows.values():
+            grid.add_column(justify=justify, no_wrap=True)
+        grid.add_column(ratio=1, no_wrap=True)  # the note may be long, and gives way
+        width = min(20, max(4, console.width - 50))
+        for row in rows:
             note, left = row.note, row.seconds_left
             if not note and left is not None:
                 note = f"{timedelta(seconds=round(left))} left"
             bar: ProgressBar | str = ""
-            count = accuracy = ""
+            count = ""
             if row.done:
                 bar = ProgressBar(total=row.epochs, completed=row.done, width=width)
                 count = f"{int(row.done + 1e-6)}/{row.epochs}"  # the last step may lack a rounding
-            if row.accuracy is not None:
-                accuracy = f"val {row.accuracy:.2%}"
-            table.add_row(Text(row.run), bar, count, accuracy, Text(note))
-        return table
+            accuracy = "" if row.accuracy is None else f"val {row.accuracy:.2%}"
+            grid.add_row(Text(row.run), bar, count, accuracy, Text(note))
+        return grid
 
-
-class EpochProgress:
-    """Progress of a training: call `step` after each batch, `epoch` after each epoch."""
-
-    def step(self) -> None: ...
-
-    def epoch(self, line: EpochLine) -> None:
-        print(line, flush=True)
+    return Live(get_renderable=table, console=console, refresh_per_second=4)
 
 
 @contextmanager
@@ -179,14 +166,6 @@ def epochs(run: str, first: int, last: int, steps: int) -> Iterator[EpochProgres
     if not is_terminal(sys.stdout):
         yield EpochProgress()
         return
-    row = Row(run, last, done=first - 1)
-
-    class Bar(EpochProgress):
-        def step(self) -> None:
-            row.step(1 / steps)
-
-        def epoch(self, line: EpochLine) -> None:
-            row.epoch(line)
-
-    with Bars([row]):
-        yield Bar()
+    row = Row(run, last, done=first - 1, steps=steps)
+    with bars([row]):
+        yield row

@@ -5,9 +5,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from normlab.base import files
 from normlab.base.errors import NormlabError
@@ -18,19 +15,20 @@ FOLDER = Path("demo-results")  #: where the results are put for looking at
 #: what a pipeline needs of the repository
 COPIED = (".dvc/config", ".dvc/page.html", ".dvc/plots", ".dvcignore", "data/seeds.csv",
           "dvc.yaml", "params.yaml", "src", "stages")  # fmt: skip
-OVERRIDES: dict[str, Any] = {
-    "dataset": "digits",
-    "batch_size": 8,
-    "comparison.batch_size": 8,
-    "comparison.small_batch_size": 4,
-    "model.n": 1,
-    "train.epochs": 8,
-    "train.warmup_epochs": 3,
-    "train.optimizer": "adamw",  # learns in fewer steps than sgd
-    "train.lr": 0.03,  # from 0.05 on, no norm fails with some seeds
-    "train.crop_padding": 0,  # an 8x8 digit, enlarged: moved, it would need more epochs
-    "train.flip": False,  # a mirrored digit is another or none
-}
+#: as `dvc exp run -S` takes them
+OVERRIDES = [
+    "dataset=digits",
+    "batch_size=8",
+    "comparison.batch_size=8",
+    "comparison.small_batch_size=4",
+    "model.n=1",
+    "train.epochs=8",
+    "train.warmup_epochs=3",
+    "train.optimizer=adamw",  # learns in fewer steps than sgd
+    "train.lr=0.03",  # from 0.05 on, no norm fails with some seeds
+    "train.crop_padding=0",  # an 8x8 digit, enlarged: moved, it would need more epochs
+    "train.flip=false",  # a mirrored digit is another or none
+]
 
 
 def run(jobs: int | None) -> None:
@@ -39,10 +37,12 @@ def run(jobs: int | None) -> None:
     It runs in a copy of the workspace that stays, with the workspace's DVC cache: what is done is
     not done again. Raises `NormlabError` as `study.run` does, and while another demo runs there.
     """
+    from dvc.utils.hydra import apply_overrides
+
     copy = scratch_root() / "demo"
     with locked(copy):
         copy_pipeline(copy)
-        override(copy / "params.yaml", OVERRIDES)
+        apply_overrides(copy / "params.yaml", OVERRIDES)
         study.run(jobs, copy)
         with files.atomic(FOLDER) as folder:
             shutil.copytree(copy / RESULTS, folder / RESULTS)
@@ -82,15 +82,3 @@ def copy_pipeline(target: Path) -> None:
     with Config(str(target / ".dvc")).edit("local") as settings:
         settings["core"]["no_scm"] = True
         settings["cache"]["dir"] = cache  # relative where it can be: DVC writes ASCII only
-
-
-def override(path: Path, values: dict[str, Any]) -> None:
-    """Set dotted keys in a YAML file."""
-    content = yaml.safe_load(path.read_text())
-    for key, value in values.items():
-        *sections, last = key.split(".")
-        place = content
-        for section in sections:
-            place = place[section]
-        place[last] = value
-    path.write_text(yaml.safe_dump(content))

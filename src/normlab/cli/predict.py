@@ -3,8 +3,8 @@
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -18,11 +18,8 @@ from normlab.evaluation.scores import Classifier
 from normlab.nets import checkpoint
 from normlab.sources.pictures import decode, visible
 
-FIELDS = ("file", "class", "probability")
 
-
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """What an image is taken for, and with which probability (softmax, from 0 to 1)."""
 
     file: Path
@@ -41,22 +38,13 @@ def predict(run: str, paths: Sequence[Path]) -> list[Prediction]:
 
     model, spec, _ = checkpoint.load(weights(run))
     found = [file for path in paths for file in expand(path)]
-    pictures, resized = [], 0
-    for file in found:
-        picture, changed = read(file)
-        pictures.append(picture)
-        resized += changed
-    if resized:
-        print(f"resized to {SIZE}x{SIZE}: {resized} of {len(found)} images", file=sys.stderr)
+    pictures, resized = zip(*map(read, found), strict=True)
+    if any(resized):
+        print(f"resized to {SIZE}x{SIZE}: {sum(resized)} of {len(found)} images", file=sys.stderr)
     classify = Classifier(model, spec, runtime.make("float32", False, 0))
-    probabilities = classify(torch.from_numpy(np.stack(pictures))).softmax(1)
-    best = probabilities.max(1)
-    return [
-        Prediction(file, spec.classes[label], probability)
-        for file, label, probability in zip(
-            found, best.indices.tolist(), best.values.tolist(), strict=True
-        )
-    ]
+    best = classify(torch.from_numpy(np.stack(pictures))).softmax(1).max(1)
+    labels = [spec.classes[index] for index in best.indices.tolist()]
+    return list(map(Prediction, found, labels, best.values.tolist()))
 
 
 def weights(run: str) -> Path:
@@ -87,11 +75,7 @@ def expand(path: Path) -> list[Path]:
         return [path]
     kinds = Image.registered_extensions()
     endings = {ending for ending, kind in kinds.items() if kind in Image.OPEN}
-    found = [
-        place
-        for place in visible(path, "**/*")
-        if place.suffix.lower() in endings and place.is_file()
-    ]
+    found = [p for p in visible(path, "**/*") if p.suffix.lower() in endings and p.is_file()]
     if not found:
         raise NormlabError(f"{path}: holds no image files")
     return found
@@ -100,12 +84,11 @@ def expand(path: Path) -> list[Path]:
 def read(path: Path) -> tuple[np.ndarray, bool]:
     """uint8 `[32, 32, 3]` of an image file, and whether it was resized, proportions or no."""
     picture = decode(path)
-    if picture.size == (SIZE, SIZE):
-        return np.asarray(picture), False
-    small = picture.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
-    return np.asarray(small), True
+    small = picture.resize((SIZE, SIZE), Image.Resampling.LANCZOS)  # a copy if that is its size
+    return np.asarray(small), picture.size != small.size
 
 
 def write(path: Path, predictions: list[Prediction]) -> None:
-    rows = [dict(zip(FIELDS, (p.file, p.label, p.probability), strict=True)) for p in predictions]
-    files.write_csv(path, rows, FIELDS)
+    """Write `predictions` as CSV: file, class, probability."""
+    fields = ("file", "class", "probability")
+    files.write_csv(path, [dict(zip(fields, p, strict=True)) for p in predictions], fields)

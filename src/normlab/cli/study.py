@@ -10,25 +10,20 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from functools import reduce
-from operator import getitem
 from pathlib import Path
-from typing import Any
 
 import joblib
 import psutil
-import yaml
 
 from normlab.base import params, pipeline
 from normlab.base.errors import NormlabError
 from normlab.base.layout import RESULTS
-from normlab.base.progress import Bars, EpochLine, Row, is_terminal
+from normlab.base.progress import EpochLine, Row, bars, is_terminal
 from normlab.report.results import show_summary
 
 STAGES = ("train", "evaluate", "features")  #: of each run, in their order
@@ -109,16 +104,13 @@ def gpus() -> list[str]:
 
 def by_duration(root: Path) -> list[str]:
     """The runs, those of small batches first: they take longest, and should not start last."""
-    names = pipeline.runs(root / "dvc.yaml")
-    table = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]["train"]["foreach"]
-    values: Any = params.load(root / "params.yaml").model_dump()
+    runs = pipeline.runs(root / "dvc.yaml")
+    values = params.load(root / "params.yaml").model_dump()
 
     def size(name: str) -> int:
-        """A number in dvc.yaml, or the name of a param, such as `${comparison.batch_size}`."""
-        value = table[name]["batch_size"]
-        return reduce(getitem, value[2:-1].split("."), values) if isinstance(value, str) else value
+        return int(pipeline.resolve(str(runs[name]["batch_size"]), values))
 
-    return sorted(names, key=size)
+    return sorted(runs, key=size)
 
 
 @contextmanager
@@ -200,21 +192,20 @@ class Repro:
                         board.show(self.name, line.rstrip())
         if self._killed_at:
             return False
-        succeeded = self._process.returncode == 0
-        done = "finished" if self._ran else "up to date"
-        outcome = done if succeeded else f"failed: {self.reason}"
+        failed = self._process.returncode != 0
         if board:
+            done = "finished" if self._ran else "up to date"
+            outcome = f"failed: {self.reason}" if failed else done
             board.show(self.name, f"{self.name}: {outcome}")
-        return succeeded
+        return not failed
 
     @property
     def reason(self) -> str:
         """The line that says why it failed: the stage's own error, DVC's, or else the last one."""
         lines = list(self._tail) or ["no output"]
         for start in ("error: ", "ERROR: "):
-            for line in reversed(lines):
-                if line.startswith(start):
-                    return line.removeprefix(start)
+            if found := [line for line in lines if line.startswith(start)]:
+                return found[-1].removeprefix(start)
         return lines[-1]
 
     def stop(self, at_once: bool = False) -> None:
@@ -253,23 +244,24 @@ class Board:
              "Data and pipelines")  # fmt: skip
 
     def __init__(self, rows: Sequence[Row] = ()) -> None:
-        self._lock = threading.Lock()
-        self._bars = Bars(rows) if rows and is_terminal(sys.stdout) else None
+        self._rows = {row.run: row for row in rows}
+        self._live = bars(rows) if rows and is_terminal(sys.stdout) else None
 
     def __enter__(self) -> "Board":
-        if self._bars:
-            self._bars.__enter__()
+        if self._live:
+            self._live.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._bars:
-            self._bars.__exit__(*exception)
+        if self._live:
+            self._live.stop()
 
     def show(self, name: str, line: str) -> None:
         """Show `line`, which `name` printed."""
         text = line.removeprefix(f"{name}: ")
-        if self._bars:
-            row = self._bars.rows[name]
+        noise = line.lstrip().startswith(self.NOISE)
+        if self._live:
+            row = self._rows[name]
             if line.startswith("Running stage '"):
                 row.note = line.split("'")[1].partition("@")[0]
             elif told := EpochLine.parse(line):
@@ -277,8 +269,7 @@ class Board:
                 row.epoch(told)
             elif text != line:
                 row.note = text
-            elif not line.lstrip().startswith(self.NOISE):
-                self._bars.print(f"{name}: {line}")
-        elif not line.lstrip().startswith(self.NOISE):
-            with self._lock:
-                print(f"{name}: {text}", flush=True)
+            elif not noise:
+                self._live.console.print(f"{name}: {line}", markup=False)
+        elif not noise:
+            print(f"{name}: {text}\n", end="", flush=True)  # at once: others print, too

@@ -3,94 +3,11 @@
 "use strict";
 
 const runs = JSON.parse(document.getElementById("runs").textContent);
-const ERRORS = { val_error: "validation error", train_error: "training error" };
 
-// A curve for each of `chosen`, to read off: hovering shows the nearest point's values, a click
-// on the legend singles a run out. `compared`: offer the differences from the first run, too.
-function curves(chosen, width, compared) {
-  const measures = { ...ERRORS };
-  if (compared) {
-    for (const [name, title] of Object.entries(ERRORS)) {
-      measures[`${name}_difference`] = `${title} minus ${chosen[0].run}'s`;
-    }
-  }
-  const values = chosen.flatMap((run) =>
-    run.errors.val_error.map((_, place) => {
-      const row = { run: run.label, epoch: place + 1 };
-      for (const name of Object.keys(ERRORS)) {
-        row[name] = run.errors[name][place];
-        const deviation = run.deviations[name]?.[place];
-        row[`${name}_low`] = deviation === undefined ? null : row[name] - deviation;
-        row[`${name}_high`] = deviation === undefined ? null : row[name] + deviation;
-        row[`${name}_difference`] = row[name] - chosen[0].errors[name][place];
-      }
-      return row;
-    }),
-  );
-  const y = { type: "quantitative", title: null, axis: { format: "%" }, scale: { zero: true } };
-  const colours = { domain: chosen.map((run) => run.label), range: chosen.map((run) => run.colour) };
-  const dashes = { domain: colours.domain, range: chosen.map((run) => (run.usual ? [1, 0] : [5, 3])) };
-  const legend = {
-    orient: "bottom",
-    direction: "horizontal",
-    columns: columnsOf(width, 225),
-    symbolType: "stroke",
-    symbolOpacity: 1,
-    symbolSize: 250,
-  };
-  const faded = (value, less) => ({ condition: { param: "pick", value }, value: less });
-  const band = {
-    transform: [{ filter: "isValid(datum.low)" }],
-    mark: "area",
-    encoding: { y: { field: "low", ...y }, y2: { field: "high" }, opacity: faded(0.15, 0.02) },
-  };
-  return {
-    data: { values },
-    width: "container",
-    height: 360,
-    params: [
-      {
-        name: "measure",
-        value: "val_error",
-        bind: { input: "radio", name: " ", options: Object.keys(measures), labels: Object.values(measures) },
-      },
-    ],
-    transform: [
-      { calculate: "datum[measure]", as: "value" },
-      { calculate: "datum[measure + '_low']", as: "low" },
-      { calculate: "datum[measure + '_high']", as: "high" },
-    ],
-    encoding: {
-      x: epochs(values, width),
-      color: { field: "run", type: "nominal", sort: null, title: null, scale: colours, legend },
-    },
-    layer: [
-      ...(chosen.some((run) => run.deviations.val_error) ? [band] : []),
-      {
-        params: [{ name: "pick", select: { type: "point", fields: ["run"] }, bind: "legend" }],
-        mark: line(values),
-        encoding: {
-          y: { field: "value", ...y },
-          strokeDash: { field: "run", type: "nominal", sort: null, title: null, scale: dashes, legend },
-          opacity: faded(1, 0.1),
-        },
-      },
-      {
-        transform: [{ filter: { param: "pick" } }],
-        ...nearest({ field: "value", ...y }, [
-          { field: "run" },
-          { field: "epoch" },
-          { field: "value", type: "quantitative", format: ".2%" },
-        ]),
-      },
-    ],
-  };
-}
-
-// A panel for each of `chosen`, all of one scale. `series` gives a run's curves, each a name, its
-// values, and their deviations if there are any; `kept`: mark the run's best epoch on this one.
-function panels(chosen, width, legendTitle, series, format, kept) {
-  const values = chosen.flatMap((run) =>
+// A row for each point of the curves that `series` gives of each of `chosen`. A curve is a name,
+// its values, and their deviations if there are any.
+const rowsOf = (chosen, series) =>
+  chosen.flatMap((run) =>
     series(run).flatMap(([name, curve, deviations]) =>
       curve.map((value, place) => ({
         run: run.label,
@@ -99,26 +16,77 @@ function panels(chosen, width, legendTitle, series, format, kept) {
         value,
         low: deviations ? value - deviations[place] : null,
         high: deviations ? value + deviations[place] : null,
-        kept: name === kept && place + 1 === run.kept,
+        kept: name === "validation" && place + 1 === run.kept,
       })),
     ),
   );
+
+// A chart of `chosen`, to read off: hovering shows the nearest point's values, a click on the
+// legend singles a run out. `compared`: offer the differences from the first run, too.
+function curves(chosen, width, compared) {
+  const first = chosen[0];
+  const measures = ["validation error", "training error"];
+  if (compared) measures.push(...measures.map((measure) => `${measure} minus ${first.run}'s`));
+  const values = rowsOf(chosen, (run) =>
+    run.errors.flatMap(([name, curve, deviations], index) => {
+      const [, other] = first.errors[index];
+      const gaps = curve.map((value, place) => value - other[place]);
+      return [[`${name} error`, curve, deviations], [`${name} error minus ${first.run}'s`, gaps]];
+    }),
+  );
+  const y = { type: "quantitative", title: null, axis: { format: "%" }, scale: { zero: true } };
+  const domain = chosen.map((run) => run.label);
+  const byRun = {
+    field: "run",
+    type: "nominal",
+    sort: null,
+    title: null,
+    legend: { ...LEGEND, direction: "horizontal", columns: columnsOf(width, 225) },
+  };
+  const colours = { domain, range: chosen.map((run) => run.colour) };
+  const dashes = { domain, range: chosen.map((run) => (run.usual ? [1, 0] : [5, 3])) };
+  const faded = (value, less) => ({ condition: { param: "pick", value }, value: less });
+  return {
+    data: { values },
+    width: "container",
+    height: 360,
+    params: [
+      { name: "measure", value: measures[0], bind: { input: "radio", name: " ", options: measures } },
+    ],
+    transform: [{ filter: "datum.series === measure" }],
+    encoding: { x: epochs(values, width), color: { ...byRun, scale: colours } },
+    layer: [
+      ...bands(values, y, faded(0.15, 0.02)),
+      {
+        params: [{ name: "pick", select: { type: "point", fields: ["run"] }, bind: "legend" }],
+        mark: line(values),
+        encoding: {
+          y: { field: "value", ...y },
+          strokeDash: { ...byRun, scale: dashes },
+          opacity: faded(1, 0.1),
+        },
+      },
+      {
+        transform: [{ filter: { param: "pick" } }],
+        ...nearest(y, [{ field: "run" }, { field: "epoch" }, { field: "value", format: ".2%" }]),
+      },
+    ],
+  };
+}
+
+// A panel for each of `chosen`, all of one scale, with the curves that `series` gives of it.
+function panels(chosen, width, title, series, axis, format) {
+  const values = rowsOf(chosen, series);
   const largest = Math.max(...values.map((row) => Math.abs(row.value ?? 0)));
-  const scale = { type: largest > 20 ? "symlog" : "linear" };
   const columns = Math.min(3, columnsOf(width, 165));
   const each = (width - 60) / columns - 15;
-  const y = { type: "quantitative", title: null, scale, axis: format ? { format } : {} };
-  const value = { field: "value", ...y };
+  const scale = { type: largest > 20 ? "symlog" : "linear" };
+  const y = { type: "quantitative", title: null, scale, axis };
   const names = series(chosen[0]).map(([name]) => name);
-  const band = {
-    transform: [{ filter: "isValid(datum.low)" }],
-    mark: { type: "area", opacity: 0.2 },
-    encoding: { y: { field: "low", ...y }, y2: { field: "high" } },
-  };
   const best = {
     transform: [{ filter: "datum.kept" }],
     mark: { type: "point", filled: true, size: 50 },
-    encoding: { y: value },
+    encoding: { y: { field: "value", ...y } },
   };
   return {
     data: { values },
@@ -139,20 +107,20 @@ function panels(chosen, width, legendTitle, series, format, kept) {
           field: "series",
           type: "nominal",
           sort: names,
-          title: legendTitle,
+          title,
           scale: { scheme: "viridis", domain: names },
-          legend: { orient: "bottom", symbolType: "stroke", symbolSize: 250, symbolOpacity: 1 },
+          legend: LEGEND,
         },
       },
       layer: [
-        ...(values.some((row) => row.low !== null) ? [band] : []),
-        { mark: line(values), encoding: { y: value } },
+        ...bands(values, y, { value: 0.2 }),
+        { mark: line(values), encoding: { y: { field: "value", ...y } } },
         ...(values.some((row) => row.kept) ? [best] : []),
-        nearest(value, [
+        nearest(y, [
           { field: "run" },
           { field: "epoch" },
-          { field: "series", title: legendTitle },
-          { field: "value", format: format ? ".2%" : ".4g" },
+          { field: "series", title },
+          { field: "value", format },
         ]),
       ],
     },
@@ -160,14 +128,33 @@ function panels(chosen, width, legendTitle, series, format, kept) {
   };
 }
 
+// A layer of bands of one deviation; none of a single seed.
+const bands = (values, y, opacity) =>
+  values.every((row) => row.low === null)
+    ? []
+    : [
+        {
+          transform: [{ filter: "isValid(datum.low)" }],
+          mark: "area",
+          encoding: { y: { field: "low", ...y }, y2: { field: "high" }, opacity },
+        },
+      ];
+
 // A layer of points of which the one nearest to the pointer shows, with its values.
-function nearest(y, tooltip) {
-  return {
-    params: [{ name: "near", select: { type: "point", nearest: true, on: "pointerover", clear: "pointerout" } }],
-    mark: { type: "point", filled: true, size: 60 },
-    encoding: { y, tooltip, opacity: { condition: { param: "near", empty: false, value: 1 }, value: 0 } },
-  };
-}
+const nearest = (y, tooltip) => ({
+  params: [
+    {
+      name: "near",
+      select: { type: "point", nearest: true, on: "pointerover", clear: "pointerout" },
+    },
+  ],
+  mark: { type: "point", filled: true, size: 60 },
+  encoding: {
+    y: { field: "value", ...y },
+    tooltip,
+    opacity: { condition: { param: "near", empty: false, value: 1 }, value: 0 },
+  },
+});
 
 const last = (values) => Math.max(...values.map((row) => row.epoch));
 
@@ -182,23 +169,13 @@ const epochs = (values, width) => ({
 const line = (values) => ({ type: "line", point: last(values) < 10 && { size: 20 } });
 
 const columnsOf = (width, each) => Math.max(1, Math.floor(width / each));
+const LEGEND = { orient: "bottom", symbolType: "stroke", symbolOpacity: 1, symbolSize: 250 };
 
 const CHARTS = {
   curves: (chosen, width) => curves(chosen, width, false),
   compared: (chosen, width) => curves(chosen, width, true),
-  errors: (chosen, width) =>
-    panels(
-      chosen,
-      width,
-      "error",
-      (run) => [
-        ["training", run.errors.train_error, run.deviations.train_error],
-        ["validation", run.errors.val_error, run.deviations.val_error],
-      ],
-      ".0%",
-      "validation",
-    ),
-  quantiles: (chosen, width) => panels(chosen, width, "quantile", (run) => Object.entries(run.quantiles)),
+  errors: (chosen, width) => panels(chosen, width, "error", (run) => run.errors, { format: ".0%" }, ".2%"),
+  quantiles: (chosen, width) => panels(chosen, width, "quantile", (run) => run.quantiles, {}, ".4g"),
 };
 const FONTS = { labelFontSize: 12, titleFontSize: 12, labelLimit: 0 };
 const CONFIG = { axis: FONTS, legend: FONTS, header: FONTS };

@@ -1,8 +1,10 @@
 """The study's figures, drawn by matplotlib: one colour a norm, dashed at other batch sizes."""
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -18,8 +20,6 @@ from normlab.report.results import (
     best,
     differences,
     find,
-    quantile_columns,
-    quantile_name,
     standard_error,
 )
 
@@ -37,16 +37,14 @@ STYLE: dict[Any, Any] = {
     "figure.constrained_layout.use": True,
     "svg.hashsalt": "normlab",  # without it, ids in an SVG file are random
 }
+#: curves of one figure: name, what the legend calls it, line style
+BOTH_ERRORS = (("train_error", "training", ":"), ("val_error", "validation", "-"))
 LINEAR_UP_TO = 20  #: largest feature that is drawn to a linear scale
 
 
 def colour(norm: str) -> str:
     names = list(NORMS)
     return PALETTE[names.index(norm) % len(PALETTE)] if norm in names else PALETTE[-1]
-
-
-def line_style(result: Result) -> str:
-    return "-" if result.usual else "--"
 
 
 def draw_all(folder: Path, results: list[Result], dpi: int, extension: str) -> None:
@@ -87,11 +85,11 @@ def runs(results: list[Result]) -> Figure:
     """Each run by itself: training and validation error, its best epoch marked."""
     figure, axes = _multiples(results)
     for axis, result in zip(axes, results, strict=False):
-        _line(axis, result, "train_error", label="training", linestyle=":")
-        _line(axis, result, "val_error", label="validation", linestyle="-")
+        for name, kind, style in BOTH_ERRORS:
+            _line(axis, result, name, label=kind, linestyle=style)
         if not result.seeds:
             epoch = result.metrics["epoch"]
-            error = result.curve("val_error")[1][epoch - 1]
+            error = result.log[epoch - 1]["val_error"]
             axis.plot(epoch, error, "o", color=colour(result.norm), label="best epoch")
         _error_axis(axis, result.label)
         axis.label_outer()
@@ -107,15 +105,12 @@ def sanity(results: list[Result]) -> Figure:
         return _note("Compares runs bn and torch_bn at one batch size: not among the runs.")
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
     for result in (theirs, ours):
-        for name, style in (("train_error", ":"), ("val_error", "-")):
-            kind = "training" if name == "train_error" else "validation"
-            label = f"{NORMS[result.norm]}, {kind}"
-            _line(left, result, name, label=label, linestyle=style)
+        for name, kind, style in BOTH_ERRORS:
+            _line(left, result, name, label=f"{NORMS[result.norm]}, {kind}", linestyle=style)
     _error_axis(left, f"Error at batch size {ours.batch_size}")
     left.legend()
-    for name, style in (("train_error", ":"), ("val_error", "-")):
+    for name, kind, style in BOTH_ERRORS:
         gaps = differences(theirs, ours, name)
-        kind = "training" if name == "train_error" else "validation"
         label = f"{kind}, at most {100 * max(map(abs, gaps)):.2f} points"
         right.plot(range(1, len(gaps) + 1), gaps, style, color=colour("bn"), label=label)
     right.axhline(0, color="black", linewidth=0.8)
@@ -127,20 +122,19 @@ def sanity(results: list[Result]) -> Figure:
 
 def batch_size(results: list[Result]) -> Figure:
     """Norms that were trained at more than one batch size."""
-    sizes = {n: {r.batch_size for r in results if r.norm == n} for n in NORMS}
-    norms = [norm for norm, found in sizes.items() if len(found) > 1]
-    if not norms:
+    groups = [[result for result in results if result.norm == norm] for norm in NORMS]
+    groups = [group for group in groups if len({result.batch_size for result in group}) > 1]
+    if not groups:
         return _note("Compares one norm at several batch sizes: no norm has two among the runs.")
     figure, axes = plt.subplots(
-        1, len(norms), figsize=(max(5.5 * len(norms), 7), 4.2), sharey=True, squeeze=False
+        1, len(groups), figsize=(max(5.5 * len(groups), 7), 4.2), sharey=True, squeeze=False
     )
-    for axis, norm in zip(axes[0], norms, strict=True):
-        chosen = [result for result in results if result.norm == norm]
-        for result in sorted(chosen, key=lambda result: -result.batch_size):
+    for axis, group in zip(axes[0], groups, strict=True):
+        for result in sorted(group, key=lambda result: -result.batch_size):
             width = 1.2 if result.usual else 2.0
             label = f"batch size {result.batch_size}"
             _line(axis, result, "val_error", label=label, linewidth=width)
-        _error_axis(axis, f"{NORMS[norm]}: validation error")
+        _error_axis(axis, f"{NORMS[group[0].norm]}: validation error")
         axis.label_outer()
         axis.legend()
     return figure
@@ -149,54 +143,34 @@ def batch_size(results: list[Result]) -> Figure:
 def quantiles(results: list[Result]) -> Figure:
     """Quantiles of the penultimate features on the validation images, one scale for all."""
     figure, axes = _multiples(results)
-    names = quantile_columns(results[0])
-    values_of_all = [row[name] for r in results for row in r.quantiles for name in names]
-    largest = max((abs(value) for value in values_of_all if math.isfinite(value)), default=0.0)
+    every = np.concatenate([curve for result in results for curve in result.quantiles.values()])
+    largest = np.abs(every[np.isfinite(every)]).max(initial=0)
     logarithmic = largest > LINEAR_UP_TO
+    if logarithmic:
+        axes[0].set_yscale("symlog", linthresh=1)  # linear around zero, logarithmic above
 
     def height(value: float) -> float:
-        """Where the axis has a value, zero at 0 and the largest at 1."""
-        if logarithmic:
-            return math.copysign(symlog(abs(value)), value) / symlog(largest)
-        return value / (largest or 1)
+        """Where the axis has a value, in a unit of its own."""
+        if not logarithmic:
+            return value
+        return math.copysign(min(abs(value), 1) + math.log10(max(abs(value), 1)), value)
 
-    def symlog(size: float) -> float:
-        return min(size, 1) + math.log10(max(size, 1))
-
-    shades = np.linspace(0.35, 1, len(names)) if len(names) > 1 else [1.0]
+    close = 0.05 * height(largest or 1)
     for axis, result in zip(axes, results, strict=False):
-        epochs = [row["epoch"] for row in result.quantiles]
         ends: dict[float, list[str]] = {}  # of lines that end near each other, one label
-        for name, shade in zip(reversed(names), reversed(shades), strict=True):
-            values = [row[name] for row in result.quantiles]
-            axis.plot(
-                epochs,
-                values,
-                line_style(result),
-                marker="." if len(epochs) < 10 else "",
-                color=colour(result.norm),
-                alpha=float(shade),
-            )
+        shades = np.linspace(1, 0.35, len(result.quantiles))
+        for name, shade in zip(reversed(result.quantiles), shades, strict=True):
+            values = result.quantiles[name]
+            epochs = range(1, len(values) + 1)
+            axis.plot(epochs, values, alpha=shade, **_style(result))
             finite = [value for value in values if math.isfinite(value)]
             if finite:
-                near = (end for end in ends if abs(height(end) - height(finite[-1])) < 0.05)
-                ends.setdefault(next(near, finite[-1]), []).insert(0, quantile_name(name))
+                near = (end for end in ends if abs(height(end) - height(finite[-1])) < close)
+                ends.setdefault(next(near, finite[-1]), []).insert(0, name)
         for value, labels in ends.items():
-            axis.annotate(
-                ", ".join(labels),
-                (epochs[-1], value),
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8,
-                annotation_clip=False,
-            )
-        axis.set_title(result.label)
-        axis.set_xlabel("epoch")
-        axis.set_ylabel("feature")
-        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        if logarithmic:
-            axis.set_yscale("symlog", linthresh=1)  # linear around zero, logarithmic above
+            place = (epochs[-1], value)
+            _annotate(axis, ", ".join(labels), place, (4, 0), va="center", fontsize=8)
+        _epochs_axis(axis, result.label, "feature")
         axis.label_outer()
     return figure
 
@@ -205,27 +179,13 @@ def accuracy(results: list[Result]) -> Figure:
     """Test accuracy of every run, with its deviation over seeds, or the error of counting."""
     figure, axis = plt.subplots(figsize=(6.6, 0.42 * len(results) + 1.2))
     for place, result in enumerate(results):
-        value, error = result.score("test_accuracy"), result.deviation("test_accuracy")
-        if error is None:
-            error = standard_error(value, len(result.predictions))
-        filled = result.usual
-        axis.errorbar(
-            value,
-            place,
-            xerr=error,
-            fmt="o",
-            capsize=3,
-            color=colour(result.norm),
-            markerfacecolor=None if filled else "white",
-        )
-        axis.annotate(
-            f"{100 * value:.2f}",
-            (value, place),
-            xytext=(0, 6),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8.5,
-        )
+        samples = result.samples("test_accuracy")
+        value = mean(samples)
+        several = len(samples) > 1
+        error = stdev(samples) if several else standard_error(value, len(result.predictions))
+        ink, fill = colour(result.norm), None if result.usual else "white"
+        axis.errorbar(value, place, xerr=error, fmt="o", capsize=3, color=ink, markerfacecolor=fill)
+        _annotate(axis, f"{100 * value:.2f}", (value, place), (0, 6), ha="center", fontsize=8.5)
     axis.set_yticks(range(len(results)), [result.label for result in results])
     axis.set_ylim(len(results) - 0.5, -0.7)
     axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
@@ -240,42 +200,31 @@ def confusion(results: list[Result]) -> Figure:
     """Which classes the run with the best validation accuracy takes for which, on test images."""
     result = best(results)
     classes = sorted({row["actual"] for row in result.predictions})
-    place = {name: index for index, name in enumerate(classes)}
-    counts = np.zeros((len(classes), len(classes)), int)
-    for row in result.predictions:
-        if row["predicted"] in place:
-            counts[place[row["actual"]], place[row["predicted"]]] += 1
+    pairs = Counter((row["actual"], row["predicted"]) for row in result.predictions)
+    counts = np.array([[pairs[actual, predicted] for predicted in classes] for actual in classes])
     share = counts / counts.sum(1, keepdims=True).clip(1)
     size = min(max(4.5, 0.55 * len(classes) + 1.5), 12.0)
     figure, axis = plt.subplots(figsize=(size + 0.7, size))
     image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= 20:
         for (row, column), count in np.ndenumerate(counts):
-            dark = share[row, column] > 0.5
-            axis.text(column, row, count, ha="center", va="center", fontsize=8,
-                      color="white" if dark else "black")  # fmt: skip
+            ink = "white" if share[row, column] > 0.5 else "black"
+            axis.text(column, row, count, ha="center", va="center", fontsize=8, color=ink)
     shown = range(0, len(classes), math.ceil(len(classes) / 100))  # more would overlap
     names = [legible(classes[index]) for index in shown]
     points = max(5.0, min(10.0, 450 / len(shown)))
     axis.set_xticks(shown, names, rotation=45, ha="right", rotation_mode="anchor", fontsize=points)
     axis.set_yticks(shown, names, fontsize=points)
-    axis.set_xlabel("predicted")
-    axis.set_ylabel("actual")
-    axis.set_title(f"Test images, {result.label}")
+    axis.set(xlabel="predicted", ylabel="actual", title=f"Test images, {result.label}")
     axis.grid(False)
-    bar = figure.colorbar(image, format=PercentFormatter(1), shrink=0.8)
-    bar.set_label("share of the actual class")
+    percent = PercentFormatter(1)
+    figure.colorbar(image, format=percent, shrink=0.8, label="share of the actual class")
     return figure
 
 
 FIGURES: dict[str, Callable[[list[Result]], Figure]] = {
-    "error_curves": error_curves,
-    "accuracy": accuracy,
-    "sanity": sanity,
-    "batch_size": batch_size,
-    "quantiles": quantiles,
-    "confusion": confusion,
-    "runs": runs,
+    draw.__name__: draw
+    for draw in (error_curves, accuracy, sanity, batch_size, quantiles, confusion, runs)
 }
 
 
@@ -292,25 +241,39 @@ def legible(text: str) -> str:
 
 def _line(axis: Axes, result: Result, name: str, **style: object) -> None:
     """A curve of `result`; of several seeds their mean, in a band of one standard deviation."""
-    epochs, values, deviations = result.curve(name)
-    options: dict[str, Any] = {
-        "color": colour(result.norm),
-        "linestyle": line_style(result),
-        "linewidth": 1.5,
-        "marker": "." if len(epochs) < 10 else "",
-        **style,
-    }
-    axis.plot(epochs, values, **options)
+    values, deviations = result.curve(name)
+    epochs = range(1, len(values) + 1)
+    axis.plot(epochs, values, **{**_style(result), **style})
     if deviations:
         low, high = np.array(values) - deviations, np.array(values) + deviations
-        axis.fill_between(epochs, low, high, color=options["color"], alpha=0.15, linewidth=0)
+        axis.fill_between(epochs, low, high, color=colour(result.norm), alpha=0.15, linewidth=0)
+
+
+def _style(result: Result) -> dict[str, Any]:
+    """How a line of `result` is drawn; of few epochs each one is marked."""
+    return {
+        "color": colour(result.norm),
+        "linestyle": "-" if result.usual else "--",
+        "marker": "." if len(result.log) < 10 else "",
+    }
+
+
+def _annotate(
+    axis: Axes, text: str, place: tuple[float, float], by: tuple[int, int], **style: Any
+) -> None:
+    """Write `text`, moved `by` so many points, at a `place` of `axis`."""
+    axis.annotate(
+        text, place, xytext=by, textcoords="offset points", annotation_clip=False, **style
+    )
 
 
 def _error_axis(axis: Axes, title: str) -> None:
-    axis.set_title(title)
-    axis.set_xlabel("epoch")
-    axis.set_ylabel("error")
+    _epochs_axis(axis, title, "error")
     axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+
+
+def _epochs_axis(axis: Axes, title: str, ylabel: str) -> None:
+    axis.set(title=title, xlabel="epoch", ylabel=ylabel)
     axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 

@@ -12,7 +12,7 @@ from statistics import mean
 from typing import NamedTuple
 
 from normlab.base.registry import NORMS
-from normlab.report.results import Result, differences, find, norm_name, quantile_columns
+from normlab.report.results import Result, differences, find, norm_name
 
 LITTLE = 0.01  #: what passes for little: a point of accuracy
 ACCURACY = "test_accuracy"
@@ -129,9 +129,9 @@ def widths(results: Sequence[Result]) -> list[tuple[Result, float]]:
     """
     found = []
     for result in results:
-        names, last = quantile_columns(result), result.quantiles[-1]
-        width = last[names[-1]] - last[names[0]]
-        if len(names) > 1 and math.isfinite(width):
+        last = [values[-1] for values in result.quantiles.values()]
+        width = last[-1] - last[0]
+        if len(last) > 1 and math.isfinite(width):
             found.append((result, width))
     return sorted(found, key=lambda pair: -pair[1])
 
@@ -187,7 +187,7 @@ def claims(results: Sequence[Result]) -> list[Claim]:
 
 def _sooner(bn: Result, nn: Result) -> Claim:
     """Whether `bn` is as good as `nn` ever is in half of the epochs that `nn` takes for it."""
-    errors = nn.curve("val_error")[1]
+    errors, _ = nn.curve("val_error")
     slow = errors.index(min(errors)) + 1
     half = max(1, slow // 2)
     lowest = [min(training.curves["val_error"]) for training in nn.trainings]

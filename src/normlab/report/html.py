@@ -11,20 +11,13 @@ from urllib.parse import quote
 from normlab.base import files
 from normlab.report import figures, findings, page
 from normlab.report.results import (
-    ERRORS,
-    SCORES,
-    SETS,
+    COLUMNS,
     Result,
     best,
-    columns,
+    best_values,
     norm_name,
-    quantile_columns,
-    quantile_name,
     standard_error,
 )
-
-TEMPLATE = "report.html.j2"
-CHARTS = Path(__file__).with_name("charts.js")
 
 
 def write(path: Path, results: list[Result], setup: Mapping[str, Any]) -> None:
@@ -50,13 +43,12 @@ def write(path: Path, results: list[Result], setup: Mapping[str, Any]) -> None:
         pictures = {file.stem: _inline(file) for file in sorted(Path(folder).iterdir())}
     ranking = findings.ranking(results)
     first = ranking[0][0]
-    content = environment.get_template(TEMPLATE).render(
+    content = environment.get_template("report.html.j2").render(
         results=results,
         seeds=min(len(result.trainings) for result in results),
         norm_name=norm_name,
-        sets=SETS,
-        scores=SCORES,
-        columns=columns(results),
+        columns=COLUMNS,
+        best_values=best_values(results),
         best=best(results),
         ranking=ranking,
         counting_error=standard_error(first.score(findings.ACCURACY), len(first.predictions)),
@@ -70,26 +62,25 @@ def write(path: Path, results: list[Result], setup: Mapping[str, Any]) -> None:
         figures=pictures,
         runs=[_chart_data(result) for result in results],
         vega=page.bundle(),
-        charts=CHARTS.read_text(),
+        charts=Path(__file__).with_name("charts.js").read_text(),
     )
     files.write_text(path, content)
 
 
 def _chart_data(result: Result) -> dict[str, Any]:
-    """What charts.js draws of a run."""
-    curves = {name: result.curve(name) for name in ERRORS}
+    """What charts.js draws of a run; a curve is a name, its values, and deviations if any."""
+    errors = []
+    for title, name in (("training", "train_error"), ("validation", "val_error")):
+        values, deviations = result.curve(name)
+        errors.append((title, _short(values), deviations and _short(deviations)))
     return {
         "run": result.run,
         "label": result.label,
         "colour": figures.colour(result.norm),
         "usual": result.usual,
         "kept": None if result.seeds else result.metrics["epoch"],
-        "errors": {name: _short(values) for name, (_, values, _) in curves.items()},
-        "deviations": {name: _short(found) for name, (*_, found) in curves.items() if found},
-        "quantiles": {
-            quantile_name(name): _short(row[name] for row in result.quantiles)
-            for name in quantile_columns(result)
-        },
+        "errors": errors,
+        "quantiles": [(name, _short(values)) for name, values in result.quantiles.items()],
     }
 
 

@@ -1,7 +1,7 @@
 """The page that `dvc plots show` fills: it carries its chart library, and so needs no network.
 
 DVC's own page loads the library from the internet. `.dvc/page.html`, which `plots.html_template`
-in .dvc/config names, is what `write` makes out of this module; a test compares the two.
+in .dvc/config names, is what `python -m normlab.report.page` writes; a test compares the two.
 """
 
 from pathlib import Path
@@ -54,9 +54,5 @@ def content() -> str:
     return TEMPLATE.replace("BUNDLE", bundle())
 
 
-def write() -> None:
-    files.write_text(PAGE, content())
-
-
 if __name__ == "__main__":
-    write()
+    files.write_text(PAGE, content())

@@ -13,7 +13,7 @@ from statistics import mean
 from normlab.base import files
 from normlab.base.errors import NormlabError
 from normlab.report import seeds
-from normlab.report.results import norm_name, percent
+from normlab.report.results import markdown_table, norm_name, percent
 
 ANCHORS = Path("benchmarks/anchors.csv")  #: the best test accuracies that others report
 Table = list[list[str]]
@@ -48,9 +48,7 @@ def renewed(text: str) -> str:
         if name not in TABLES:
             raise NormlabError(f"<!-- {match[1]} -->: must be one of {', '.join(TABLES)}")
         head, *rows = TABLES[name](argument)
-        align = ["---:" if _is_number(cell) else "---" for cell in rows[0]]
-        lines = "".join(f"| {' | '.join(cells)} |\n" for cells in (head, align, *rows))
-        return f"<!-- {match[1]} -->\n{lines}<!-- end -->"
+        return f"<!-- {match[1]} -->\n{markdown_table(head, rows)}<!-- end -->"
 
     return re.sub(r"<!-- ([a-z]+ \S+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
 
@@ -100,7 +98,10 @@ def measured(columns: dict[str, str], path: str) -> Table:
 def _aligned(column: list[str]) -> list[str]:
     """Numbers of a column with equally many decimals."""
     decimals = max(len(cell.partition(".")[2]) for cell in column)
-    return [f"{float(cell):.{decimals}f}" if _is_number(cell) else cell for cell in column]
+    try:
+        return [cell and f"{float(cell):.{decimals}f}" for cell in column]
+    except ValueError:  # the column is of names
+        return column
 
 
 TABLES: dict[str, Callable[[str], Table]] = {
@@ -109,7 +110,3 @@ TABLES: dict[str, Callable[[str], Table]] = {
     "results": results,
     "speed": partial(measured, SPEED),
 }
-
-
-def _is_number(cell: str) -> bool:
-    return bool(re.fullmatch(r"[+-]?[\d.]+(\s±\s[\d.]+)?", cell))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,8 @@ from normlab.base.registry import NORMS
 SETS = ("test", "val", "train")
 #: What tables show. The micro-F1 of single labels is the accuracy; summary.csv alone repeats it.
 SCORES = {"accuracy": "accuracy", "f1_macro": "macro-F1"}
+COLUMNS = {f"{s}_{score}": f"{s} {title}" for s in SETS for score, title in SCORES.items()}
 ERRORS = ("train_error", "val_error")
-CURVES = ("train_error", "val_error", "train_loss", "val_loss")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Result:
     run: str
     metrics: dict[str, Any]
     log: list[dict[str, float]]
-    quantiles: list[dict[str, float]]
+    quantiles: dict[str, list[float]]  #: by names as `1 %`, the lowest first; a value an epoch
     predictions: list[dict[str, str]]
     usual: bool  #: whether trained at the batch size at which norms are compared
     seeds: tuple[Training, ...] = ()  #: the same training with several seeds, where there are any
@@ -77,23 +78,18 @@ class Result:
         """A score as `test_accuracy`: the mean over the seeds."""
         return mean(self.samples(score))
 
-    def deviation(self, score: str) -> float | None:
-        """The score's standard deviation between seeds; None for a single one."""
-        samples = self.samples(score)
-        return stdev(samples) if len(samples) > 1 else None
-
     def percent(self, score: str) -> str:
         """The score as text; see the function `percent`."""
         return percent(self.samples(score))
 
-    def curve(self, name: str) -> tuple[list[int], list[float], list[float] | None]:
-        """Epochs that all seeds have, means of one of ERRORS, and deviations if there are several.
+    def curve(self, name: str) -> tuple[list[float], list[float] | None]:
+        """Means over the seeds of one of ERRORS, and deviations if there are several seeds.
 
-        Means and deviations are over the seeds.
+        Both have a value for each epoch that all seeds have.
         """
-        columns = list(zip(*(t.curves[name] for t in self.trainings), strict=False))
-        deviations = [stdev(column) for column in columns] if self.seeds else None
-        return list(range(1, len(columns) + 1)), [mean(column) for column in columns], deviations
+        epochs = list(zip(*(t.curves[name] for t in self.trainings), strict=False))
+        deviations = [stdev(values) for values in epochs] if self.seeds else None
+        return [mean(values) for values in epochs], deviations
 
 
 def percent(samples: Sequence[float]) -> str:
@@ -110,7 +106,7 @@ def norm_name(norm: str, diverged: bool = False) -> str:
 def load(
     run: str,
     usual_batch_size: int,
-    seeds: Mapping[tuple[str, int], tuple[Training, ...]] | None = None,
+    seeds: Mapping[tuple[str, int], tuple[Training, ...]] = {},
 ) -> Result:
     """Read what `run` left in data/runs; norms are compared at `usual_batch_size`.
 
@@ -120,14 +116,16 @@ def load(
     made = run_files(run)
     try:
         metrics = json.loads(made.metrics.read_text())
-        log, quantiles = (_numbers(path) for path in (made.log, made.quantiles))
+        log = _numbers(made.log)
+        rows = _numbers(made.quantiles)
+        quantiles = {f"{q[1:]} %": [row[q] for row in rows] for q in rows[0] if q != "epoch"}
         predictions = files.read_csv(made.predictions)
         usual = metrics["batch_size"] == usual_batch_size
-        repeated = (seeds or {}).get((metrics["norm"], metrics["batch_size"]), ())
+        repeated = seeds.get((metrics["norm"], metrics["batch_size"]), ())
         return Result(run, metrics, log, quantiles, predictions, usual, repeated)
     except FileNotFoundError as error:
         raise NormlabError(f"{error.filename}: no such file; `dvc pull` or `dvc repro`") from None
-    except (ValueError, KeyError) as error:
+    except (ValueError, LookupError) as error:
         raise NormlabError(
             f"{made.log.parent}: damaged ({error}); `dvc checkout --force`"
         ) from None
@@ -142,10 +140,9 @@ def best(results: Sequence[Result]) -> Result:
     return max(results, key=lambda result: result.score("val_accuracy"))
 
 
-def columns(results: Sequence[Result]) -> dict[str, float]:
-    """The scores that tables show, in their order, and the best value of each, to four digits."""
-    names = [f"{s}_{score}" for s in SETS for score in SCORES]
-    return {name: max(round(result.score(name), 4) for result in results) for name in names}
+def best_values(results: Sequence[Result]) -> dict[str, float]:
+    """The best value of each of COLUMNS, to four digits."""
+    return {name: max(round(result.score(name), 4) for result in results) for name in COLUMNS}
 
 
 def find(results: Sequence[Result], norm: str) -> Result | None:
@@ -155,7 +152,7 @@ def find(results: Sequence[Result], norm: str) -> Result | None:
 
 def differences(first: Result, second: Result, name: str) -> list[float]:
     """The second's curve `name` minus the first's, over the epochs that both have."""
-    one, other = first.curve(name)[1], second.curve(name)[1]
+    one, other = first.curve(name)[0], second.curve(name)[0]
     return [b - a for a, b in zip(one, other, strict=False)]
 
 
@@ -187,36 +184,26 @@ def write_tables(folder: Path, results: list[Result]) -> None:
         for result in results
         for row in result.log
     ]
-    fields = ("run", "label", "epoch", "lr", *sorted((*CURVES, "val_accuracy")))
+    fields = ("run", "label", "epoch", "lr", "train_error", "train_loss", "val_accuracy",
+              "val_error", "val_loss")  # fmt: skip
     files.write_csv(folder / "curves.csv", curves, fields)
     quantiles = [
         {
             "run": result.run,
             "label": result.label,
-            "epoch": int(row["epoch"]),
-            "quantile": quantile_name(name),
-            "feature": row[name],
+            "epoch": epoch,
+            "quantile": name,
+            "feature": value,
         }
         for result in results
-        for row in result.quantiles
-        for name in quantile_columns(result)
+        for epoch, values in enumerate(zip(*result.quantiles.values(), strict=True), start=1)
+        for name, value in zip(result.quantiles, values, strict=True)
     ]
-    fields = ("run", "label", "epoch", "quantile", "feature")
-    files.write_csv(folder / "quantiles.csv", quantiles, fields)
+    files.write_csv(folder / "quantiles.csv", quantiles, tuple(quantiles[0]))
     files.write_csv(folder / "confusion.csv", best(results).predictions, ("actual", "predicted"))
     summary = summarize(results)
     files.write_csv(folder / "summary.csv", summary, tuple(summary[0]))
     files.write_text(folder / "summary.md", markdown(results))
-
-
-def quantile_columns(result: Result) -> list[str]:
-    """The columns of `Result.quantiles` beside the epoch, the lowest quantile first."""
-    return [name for name in result.quantiles[0] if name != "epoch"]
-
-
-def quantile_name(column: str) -> str:
-    """`1 %` for `q1`."""
-    return f"{column[1:]} %"
 
 
 def summarize(results: list[Result]) -> list[dict[str, Any]]:
@@ -241,19 +228,25 @@ def summarize(results: list[Result]) -> list[dict[str, Any]]:
 
 def markdown(results: list[Result]) -> str:
     """The summary as a Markdown table in percent, the best value of a column in bold."""
-    best_values = columns(results)
-    titles = [f"{s} {title}" for s in SETS for title in SCORES.values()]
-    head = ["run", "norm", "batch size", *titles, "best epoch"]
-    lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
+    rows = []
     for result in results:
         cells = [result.run, result.name, str(result.batch_size)]
-        for name, best_value in best_values.items():
+        for name, best_value in best_values(results).items():
             text = result.percent(name)
             is_best = round(result.score(name), 4) == best_value
             cells.append(f"**{text}**" if is_best else text)
-        lines.append([*cells, f"{result.metrics['epoch']} of {result.metrics['epochs']}"])
-    table = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+        rows.append([*cells, f"{result.metrics['epoch']} of {result.metrics['epochs']}"])
+    head = ["run", "norm", "batch size", *COLUMNS.values(), "best epoch"]
+    table = markdown_table(head, rows)
     return f"{table}\nIn percent. Micro-F1 is the same as accuracy: each image has one label.\n"
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; columns that hold nothing but numbers are aligned to the right."""
+    number = re.compile(r"(\*\*)?[+-]?[\d.]+(\s(±|of)\s[\d.]+)?(\*\*)?|")  # or nothing
+    columns = zip(*rows, strict=True)
+    align = ["---:" if all(map(number.fullmatch, column)) else "---" for column in columns]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, align, *rows))
 
 
 def show_summary(folder: Path) -> None:

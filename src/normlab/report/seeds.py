@@ -18,13 +18,12 @@ from normlab.base import files
 from normlab.base.errors import NormlabError
 from normlab.base.layout import RESULTS
 from normlab.base.registry import NORMS
-from normlab.report.results import ERRORS, SCORES, SETS, Training, norm_name
+from normlab.report.results import COLUMNS, ERRORS, Training, markdown_table, norm_name
 
 PATH = Path("data/seeds.csv")
 SETUP = RESULTS / "setup.json"  #: the params that results are of; the stage plots writes it
 SUMMARY = RESULTS / "summary.csv"  #: every run's scores
 CURVES = RESULTS / "curves.csv"  #: every run's errors, epoch by epoch
-COLUMNS = tuple(f"{s}_{score}" for s in SETS for score in SCORES)  #: scores of SUMMARY
 #: What tells one training from another comes first. A curve is one cell: `0.5012 0.4410 ...`.
 FIELDS = ("recipe", "norm", "batch_size", "seed", "dataset", "epochs", *COLUMNS, *ERRORS)
 KEY = FIELDS[:4]
@@ -128,20 +127,17 @@ def extract(setup: str, summary: str, curves: str) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Mean and standard deviation of the test accuracy, in percent, a table for each recipe."""
-    lines = []
+    text = ""
     for name in dict.fromkeys(row["recipe"] for row in rows):
         chosen = [row for row in rows if row["recipe"] == name]
-        lines += [
-            f"{chosen[0]['dataset']}, {chosen[0]['epochs']} epochs (recipe {name})",
-            "",
-            "| norm | batch size | seeds | mean | deviation |",
-            "| --- | ---: | ---: | ---: | ---: |",
-        ]
+        cells = []
         for (norm, size), trainings in group(chosen).items():
             values = [100 * training.scores["test_accuracy"] for training in trainings]
             deviation = f"{stdev(values):.2f}" if len(values) > 1 else ""
-            lines.append(
-                f"| {norm_name(norm)} | {size} | {len(values)} | {mean(values):.2f} | {deviation} |"
+            cells.append(
+                [norm_name(norm), str(size), str(len(values)), f"{mean(values):.2f}", deviation]
             )
-        lines.append("")
-    return "\n".join(lines)
+        head = ("norm", "batch size", "seeds", "mean", "deviation")
+        text += f"{chosen[0]['dataset']}, {chosen[0]['epochs']} epochs (recipe {name})\n\n"
+        text += markdown_table(head, cells) + "\n"
+    return text

@@ -1,12 +1,12 @@
 """Bring a file over the network: whole or not at all, its progress shown, no wait without end."""
 
 import json
-import queue
 import shutil
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,10 @@ def download(url: str, path: Path) -> Path:
                 for piece in track(pieces, f"downloading {path.name}", total, len):
                     file.write(piece)
     except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
-        raise NormlabError(_reason(error)) from None
+        cause: BaseException = error  # which requests wraps several times
+        while cause.__context__:
+            cause = cause.__context__
+        raise NormlabError(f"{type(cause).__name__}: {cause}") from None
     return path
 
 
@@ -47,34 +50,21 @@ def _answer(url: str) -> Any:
     """The answer of the server, asked in a thread: no timeout bounds the lookup of its name."""
     import requests
 
-    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    answer: Future[Any] = Future()
 
     def ask() -> None:
         try:
             headers = {"Accept-Encoding": "identity"}
             times = (START / 2, STALL)
-            answers.put(requests.get(url, headers=headers, stream=True, timeout=times))
+            answer.set_result(requests.get(url, headers=headers, stream=True, timeout=times))
         except Exception as error:
-            answers.put(error)
+            answer.set_exception(error)
 
     threading.Thread(target=ask, daemon=True).start()
     try:
-        answer = answers.get(timeout=START)
-    except queue.Empty:
+        return answer.result(timeout=START)
+    except TimeoutError:
         raise NormlabError(f"no answer in {START} s") from None
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
-
-
-def _reason(error: Exception) -> str:
-    """The innermost cause of what `requests` raised, which wraps it several times."""
-    innermost: BaseException = error
-    while innermost.args and isinstance(innermost.args[-1], BaseException):
-        innermost = innermost.args[-1]
-    while isinstance(getattr(innermost, "reason", None), BaseException):
-        innermost = innermost.reason  # type: ignore[attr-defined]
-    return f"{type(innermost).__name__}: {innermost}"
 
 
 def npm_pack(package: str, folder: Path, size: int) -> Path:
