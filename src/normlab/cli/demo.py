@@ -48,7 +48,7 @@ def run(jobs: int | None) -> None:
             shutil.copytree(copy / RESULTS, folder / RESULTS)
     print(
         f"\nNow look at {FOLDER / RESULTS / 'report.html'}, and try\n"
-        "    source .venv/bin/activate\n"
+        "    make install && source .venv/bin/activate\n"
         "    dvc exp run -S norm=ln    # another norm for the run main, on CIFAR-10\n"
         "    make study                # the whole study, on CIFAR-10"
     )
