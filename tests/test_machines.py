@@ -59,7 +59,8 @@ def test_the_folders_name_is_no_part_of_a_command(tmp_path: Path) -> None:
     place.mkdir()
     for name in ("Makefile", "requirements.txt"):
         shutil.copy(ROOT / name, place)
-    made = subprocess.run(["make", "-n", "install"], cwd=place, capture_output=True, text=True)
+    command = ["make", "-n", "--no-print-directory", "install"]
+    made = subprocess.run(command, cwd=place, capture_output=True, text=True)
     assert ".pth" in made.stdout
     subprocess.run(["bash", "-n"], input=made.stdout, text=True, check=True)
     assert "Zoë" not in made.stdout
