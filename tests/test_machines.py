@@ -31,7 +31,7 @@ def test_two_clones_come_to_the_same_lock(finished: Workspace, tmp_path: Path) -
 
 
 def test_git_leaves_line_ends_as_dvc_hashed_them(workspace: Workspace, tmp_path: Path) -> None:
-    """core.autocrlf, the default of Git for Windows and WSL, would make every file another."""
+    """core.autocrlf, which Git for Windows sets, would make every file another."""
     workspace.run("git", "add", "--all")
     workspace.run("git", "commit", "--quiet", "-m", "all")
     other = tmp_path / "other"

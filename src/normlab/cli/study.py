@@ -47,6 +47,10 @@ def run(jobs: int | None, root: Path | str = ".") -> None:
     root = Path(root)
     require_git(root)
     names = by_duration(root)
+    if is_up_to_date(root):
+        print("everything is up to date")
+        show_summary(root / RESULTS)
+        return
     train = params.load(root / "params.yaml").train
     cards = gpus() if train.devices == 1 else []
     jobs = jobs or (RUNS_ON_GPU * len(cards) if cards else RUNS_ON_CPU)
@@ -60,10 +64,6 @@ def run(jobs: int | None, root: Path | str = ".") -> None:
         if cards:
             share["CUDA_VISIBLE_DEVICES"] = cards[place % len(cards)]
         runs.append(Repro(name, targets, root, share))
-    if is_up_to_date(root):
-        print("everything is up to date")
-        show_summary(root / RESULTS)
-        return
     with caught_signals() as caught:
         finish([Repro("data", ["split"], root)], 1, Board(), caught)
         with Board([Row(name, train.epochs, note="waiting") for name in names]) as board:

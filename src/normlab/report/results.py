@@ -229,9 +229,10 @@ def summarize(results: list[Result]) -> list[dict[str, Any]]:
 def markdown(results: list[Result]) -> str:
     """The summary as a Markdown table in percent, the best value of a column in bold."""
     rows = []
+    bests = best_values(results)
     for result in results:
         cells = [result.run, result.name, str(result.batch_size)]
-        for name, best_value in best_values(results).items():
+        for name, best_value in bests.items():
             text = result.percent(name)
             is_best = round(result.score(name), 4) == best_value
             cells.append(f"**{text}**" if is_best else text)
