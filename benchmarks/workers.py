@@ -21,6 +21,7 @@ class Worker:
         self._orders, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
         self._process.start()
+        theirs.close()  # so that a process that died is noticed: waiting for it is an EOFError
         self(first)
 
     def start(self, count: int) -> None:
