@@ -1,6 +1,6 @@
 """The CUDA path on a real GPU: whether it is right, and how fast it is.
 
-`python -m benchmarks.gpu` is to take less than 8 minutes. It prints every row and writes it to
+`python -m benchmarks.gpu` takes some 10 minutes. It prints every row and writes it to
 benchmarks/gpu-*.csv as soon as it is measured: a run that is cut off loses nothing.
 
 - gpu-checks.csv: our norms against PyTorch's; trainings compiled against not compiled, and against

@@ -31,8 +31,7 @@ DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_S = 8  #: from a signal to SIGKILL; `docker stop` waits for 10 s
 POLL_S = 0.2
-RUNS_ON_CPU = 2  #: side by side
-RUNS_ON_GPU = 3  #: of small networks, none of which fills a card; benchmarks/gpu.py measures it
+RUNS_ON_CPU = 2  #: side by side; on a GPU one run alone is faster
 
 
 def run(jobs: int | None, root: Path | str = ".") -> None:
@@ -53,7 +52,7 @@ def run(jobs: int | None, root: Path | str = ".") -> None:
         return
     train = params.load(root / "params.yaml").train
     cards = gpus() if train.devices == 1 else []
-    jobs = jobs or (RUNS_ON_GPU * len(cards) if cards else RUNS_ON_CPU)
+    jobs = jobs or len(cards) or RUNS_ON_CPU
     threads = max(1, joblib.cpu_count() // min(jobs, len(names)))
     # --single-item: a stage that another `dvc repro` is reading the outputs of cannot even be
     # checked, DVC's lock on them refuses; the stages above the runs are done already.

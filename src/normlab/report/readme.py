@@ -89,10 +89,11 @@ def recipe(path: str) -> Table:
 
 
 def measured(columns: dict[str, str], path: str) -> Table:
-    """`columns` of a CSV that one of benchmarks/ wrote."""
+    """Those of `columns` that a CSV has, which one of benchmarks/ wrote."""
     rows = files.read_csv(path)
-    cells = [_aligned([row[column] for row in rows]) for column in columns]
-    return [[*columns.values()], *map(list, zip(*cells, strict=True))]
+    found = [column for column in columns if column in rows[0]]
+    cells = [_aligned([row[column] for row in rows]) for column in found]
+    return [[columns[column] for column in found], *map(list, zip(*cells, strict=True))]
 
 
 def _aligned(column: list[str]) -> list[str]:
