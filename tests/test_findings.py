@@ -159,7 +159,9 @@ def test_a_claim_of_several_parts_needs_all() -> None:
     yes, no, open_ = Gap(0.1, 0.05, 0.15), Gap(-0.1, -0.15, -0.05), Gap(0.1, -0.1, 0.3)
     for parts, verdict in {
         (yes, yes): "agrees", (yes, open_): "undecided", (open_, no): "differs",
-        (yes, Gap(0.1)): "same direction", (no, Gap(0.1)): "other direction",
+        (yes, no): "partly", (yes, open_, no): "partly",
+        (yes, Gap(0.1)): "same direction", (no, Gap(0.1)): "partly",
+        (no, Gap(-0.1)): "other direction",
     }.items():  # fmt: skip
         assert Claim("", "", "", parts).verdict == verdict
 
@@ -169,7 +171,9 @@ def test_bn_must_be_as_good_in_half_of_the_epochs() -> None:
     fast = around("bn", 128, 0.5, errors=(0.5, 0.5, 0.39, 0.3, 0.3, 0.3))
     late = around("bn", 128, 0.5, errors=(0.5, 0.5, 0.41, 0.3, 0.3, 0.3))
     assert verdicts(fast, slow) == {"BN": "agrees"}
-    assert verdicts(late, slow) == {"BN": "differs"}
+    never = around("bn", 128, 0.5, errors=(0.5, 0.5, 0.5, 0.5, 0.5, 0.5))
+    assert verdicts(late, slow) == {"BN": "partly"}
+    assert verdicts(never, slow) == {"BN": "differs"}
     assert verdicts(fast, run("nn", 128, 0.1, diverged=True)) == {}
 
 
