@@ -53,8 +53,8 @@ def test_small_batches_start_first() -> None:
     ("cards", "devices", "jobs", "given"),
     [
         ([], 1, 2, [None, None]),
-        (["0"], 1, 3, ["0", "0"]),
-        (["2", "5"], 1, 6, ["2", "5"]),
+        (["0"], 1, 1, ["0", "0"]),
+        (["2", "5"], 1, 2, ["2", "5"]),
         (["0", "1"], 2, 2, [None, None]),  # a training that shares its batch has both
     ],
 )
