@@ -55,7 +55,7 @@ def test_small_batches_start_first() -> None:
         ([], 1, 2, [None, None]),
         (["0"], 1, 1, ["0", "0"]),
         (["2", "5"], 1, 2, ["2", "5"]),
-        (["0", "1"], 2, 2, [None, None]),  # a training that shares its batch has both
+        (["0", "1"], 2, 1, [None, None]),  # a training that shares its batch has both
     ],
 )
 def test_runs_are_shared_out_among_the_gpus(

@@ -52,8 +52,8 @@ def run(jobs: int | None, root: Path | str = ".") -> None:
         return
     train = params.load(root / "params.yaml").train
     cards = gpus() if train.devices == 1 else []
-    jobs = jobs or len(cards) or RUNS_ON_CPU
-    threads = max(1, joblib.cpu_count() // min(jobs, len(names)))
+    jobs = jobs or (1 if train.devices > 1 else len(cards) or RUNS_ON_CPU)
+    threads = max(1, joblib.cpu_count() // (min(jobs, len(names)) * train.devices))
     # --single-item: a stage that another `dvc repro` is reading the outputs of cannot even be
     # checked, DVC's lock on them refuses; the stages above the runs are done already.
     runs = []

@@ -182,7 +182,7 @@ def claims(results: Sequence[Result]) -> list[Claim]:
         gaps = [gap(other, gn) for other in others]
         pairs = zip(others, gaps, strict=True)
         names = ", ".join(f"{norm_name(other.norm)} {ahead.points}" for other, ahead in pairs)
-        evidence = f"GN against {names}, against BN {gap(bn, gn).points} points."
+        evidence = f"GN's accuracy minus that of {names}; minus BN's {gap(bn, gn).points} points."
         parts = [*gaps, gap(bn, gn).plus(LITTLE)]
         found.append(Claim("Wu & He 2018", text, evidence, parts))
     if bn and bin_:
