@@ -1,9 +1,11 @@
 """Trials of the study's recipe: validation accuracy after a short training, one change at a time.
 
 `python -m benchmarks.recipe` trains what benchmarks/recipe.csv lacks, on the images in data/ (`dvc
-repro split`), and adds a row for each. The test images are never read.
+repro split`), and adds a row for each. At the study's own length and precision, the rows of the
+recipe itself come from the study, which is not trained again. The test images are never read.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,14 +13,15 @@ from typing import Annotated, Any
 import typer
 
 from normlab.base import files, layout, params
-from normlab.base.errors import run_command
+from normlab.base.errors import NormlabError, run_command
 from normlab.compute import runtime
 from normlab.data import images, split
 from normlab.nets.checkpoint import Spec
 from normlab.training.loop import Job, Trainer, flops
 
 PATH = Path("benchmarks/recipe.csv")
-FIELDS = ("norm", "change", "epochs", "val_accuracy", "train_error")
+CURVES = Path("results/curves.csv")  #: of the study, epoch by epoch
+FIELDS = ("norm", "change", "epochs", "precision", "val_accuracy", "train_error")
 AVERAGE_DECAY = 0.998  #: a step, of the average of the weights: some 500 steps of 128 images
 
 
@@ -72,6 +75,11 @@ def trial(norm: str, change: str, epochs: int, precision: str) -> list[dict[str,
     """Rows of FIELDS of one training; that of the recipe itself gives its average's, too."""
     values, adjust = CHANGES[change]
     config = params.load()
+    base: dict[str, Any]
+    base = {"norm": norm, "change": change, "epochs": epochs, "precision": precision}
+    if (change, epochs, precision) == ("the recipe", config.train.epochs, config.train.precision):
+        last = [row for row in files.read_csv(CURVES) if row["run"] == norm][-1]
+        return [{**base, "val_accuracy": last["val_accuracy"], "train_error": last["train_error"]}]
     update = {"epochs": epochs, "patience": epochs, "warmup_epochs": 3.0, "precision": precision}
     train = config.train.model_copy(update={**update, **values})
     data = images.read(layout.TRAIN_IMAGES)
@@ -88,25 +96,31 @@ def trial(norm: str, change: str, epochs: int, precision: str) -> list[dict[str,
     average = Average(trainer)
     for epoch in range(1, epochs + 1):
         row = trainer.epoch(epoch)
+        if trainer.first_bad_step:  # the loss is not finite: diverged
+            return [{**base, "val_accuracy": math.nan, "train_error": math.nan}]
         print(f"{norm}, {change}: epoch {epoch}/{epochs}  {1 - row['val_error']:.2%}", flush=True)
-    base = {"norm": norm, "change": change, "epochs": epochs, "train_error": row["train_error"]}
-    rows = [{**base, "val_accuracy": 1 - row["val_error"]}]
+    base["train_error"] = row["train_error"]
+    rows = [{**base, "val_accuracy": round(1 - row["val_error"], 4)}]
     if change == "the recipe":
-        changed = {**base, "change": "average of the weights", "val_accuracy": 1 - average.error()}
-        rows.append(changed)
-    return [{**r, "val_accuracy": round(r["val_accuracy"], 4)} for r in rows]
+        accuracy = round(1 - average.error(), 4)
+        rows.append({**base, "change": "average of the weights", "val_accuracy": accuracy})
+    return rows
 
 
 def main(
     norms: Annotated[str, typer.Option(help="comma-separated")] = "bn,gn,nn",
+    changes: Annotated[str, typer.Option(help="comma-separated")] = ",".join(CHANGES),
     epochs: Annotated[int, typer.Option(min=4)] = 20,
     precision: Annotated[str, typer.Option(help="float32 or bfloat16")] = "bfloat16",
 ) -> None:
+    for change in changes.split(","):
+        if change not in CHANGES:
+            raise NormlabError(f"--changes: {change}: must be one of {', '.join(CHANGES)}")
     rows: list[dict[str, Any]] = [*files.read_csv(PATH)] if PATH.exists() else []
-    done = {(row["norm"], row["change"], int(row["epochs"])) for row in rows}
-    for change in CHANGES:
+    done = {(row["norm"], row["change"], int(row["epochs"]), row["precision"]) for row in rows}
+    for change in changes.split(","):
         for norm in norms.split(","):
-            if (norm, change, epochs) not in done:
+            if (norm, change, epochs, precision) not in done:
                 rows += trial(norm, change, epochs, precision)
                 files.write_csv(PATH, rows, FIELDS)
 

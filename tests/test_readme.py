@@ -1,6 +1,7 @@
 """The README's tables are those of the committed files; its links lead somewhere."""
 
 import re
+from math import nan
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,21 @@ def test_numbers_of_a_column_have_equally_many_decimals(tmp_path: Path) -> None:
     files.write_csv(tmp_path / "jobs.csv", rows, tuple(rows[0]))
     text = readme.renewed(f"<!-- jobs {tmp_path / 'jobs.csv'} -->\n<!-- end -->")
     assert "| 1 | bn | 1 | 1 | 1.25 |\n| 1 | bn | 1 | 1 | 1.00 |" in text
+
+
+def test_trials_are_sorted_by_length_and_norm_and_say_which_diverged(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.csv"
+    trial = {"precision": "float32", "val_accuracy": 0.5, "train_error": 0.25}
+    named = [("nn", "Nesterov", 20), ("bn", "the recipe", 100), ("bn", "the recipe", 20)]
+    rows = [trial | {"norm": n, "change": c, "epochs": e} for n, c, e in named]
+    rows[0] |= {"val_accuracy": nan, "train_error": nan}
+    files.write_csv(path, rows, tuple(rows[0]))
+    text = readme.renewed(f"<!-- recipe {path} -->\n<!-- end -->")
+    assert text.splitlines()[3:-1] == [
+        "| bn | 20 | float32 | the recipe | 50.00 | 25.00 |",
+        "| nn | 20 | float32 | Nesterov | diverged | diverged |",
+        "| bn | 100 | float32 | the recipe | 50.00 | 25.00 |",
+    ]
 
 
 def test_an_unknown_table_is_named() -> None:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from functools import partial
+from math import isnan
 from pathlib import Path
 from statistics import mean
 
@@ -80,11 +81,13 @@ def results(path: str) -> Table:
 
 
 def recipe(path: str) -> Table:
-    """Trials of the recipe, of benchmarks/recipe.py: a row a change, in percent."""
-    table = [["norm", "change", "epochs", "validation accuracy", "training error (augmented)"]]
-    for row in files.read_csv(path):
-        scores = (f"{100 * float(row[name]):.2f}" for name in ("val_accuracy", "train_error"))
-        table.append([row["norm"], row["change"], row["epochs"], *scores])
+    """Trials of the recipe, of benchmarks/recipe.py: a row a change, in percent, by length."""
+    table = [["norm", "epochs", "precision", "change", "validation accuracy",
+              "training error (augmented)"]]  # fmt: skip
+    for row in sorted(files.read_csv(path), key=lambda row: (int(row["epochs"]), row["norm"])):
+        scores = [float(row[name]) for name in ("val_accuracy", "train_error")]
+        cells = ["diverged" if isnan(score) else f"{100 * score:.2f}" for score in scores]
+        table.append([row["norm"], row["epochs"], row["precision"], row["change"], *cells])
     return table
 
 
