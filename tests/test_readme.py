@@ -77,7 +77,7 @@ def test_trials_are_sorted_by_length_and_norm_and_say_which_diverged(tmp_path: P
     text = readme.renewed(f"<!-- recipe {path} -->\n<!-- end -->")
     assert text.splitlines()[3:-1] == [
         "| bn | 20 | float32 | the recipe | 50.00 | 25.00 |",
-        "| nn | 20 | float32 | Nesterov | diverged | diverged |",
+        "| nn | 20 | float32 | Nesterov (diverged) |  |  |",
         "| bn | 100 | float32 | the recipe | 50.00 | 25.00 |",
     ]
 

@@ -86,8 +86,9 @@ def recipe(path: str) -> Table:
               "training error (augmented)"]]  # fmt: skip
     for row in sorted(files.read_csv(path), key=lambda row: (int(row["epochs"]), row["norm"])):
         scores = [float(row[name]) for name in ("val_accuracy", "train_error")]
-        cells = ["diverged" if isnan(score) else f"{100 * score:.2f}" for score in scores]
-        table.append([row["norm"], row["epochs"], row["precision"], row["change"], *cells])
+        cells = ["" if isnan(score) else f"{100 * score:.2f}" for score in scores]
+        change = row["change"] + " (diverged)" * isnan(scores[0])
+        table.append([row["norm"], row["epochs"], row["precision"], change, *cells])
     return table
 
 
