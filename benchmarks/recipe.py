@@ -14,6 +14,7 @@ import typer
 
 from normlab.base import files, layout, params
 from normlab.base.errors import NormlabError, run_command
+from normlab.base.registry import NORMS
 from normlab.compute import runtime
 from normlab.data import images, split
 from normlab.nets.checkpoint import Spec
@@ -78,7 +79,8 @@ def trial(norm: str, change: str, epochs: int, precision: str) -> list[dict[str,
     base: dict[str, Any]
     base = {"norm": norm, "change": change, "epochs": epochs, "precision": precision}
     if (change, epochs, precision) == ("the recipe", config.train.epochs, config.train.precision):
-        last = [row for row in files.read_csv(CURVES) if row["run"] == norm][-1]
+        run = "main" if norm == config.norm else norm
+        last = [row for row in files.read_csv(CURVES) if row["run"] == run][-1]
         return [{**base, "val_accuracy": last["val_accuracy"], "train_error": last["train_error"]}]
     update = {"epochs": epochs, "patience": epochs, "warmup_epochs": 3.0, "precision": precision}
     train = config.train.model_copy(update={**update, **values})
@@ -113,13 +115,19 @@ def main(
     epochs: Annotated[int, typer.Option(min=4)] = 20,
     precision: Annotated[str, typer.Option(help="float32 or bfloat16")] = "bfloat16",
 ) -> None:
-    for change in changes.split(","):
-        if change not in CHANGES:
-            raise NormlabError(f"--changes: {change}: must be one of {', '.join(CHANGES)}")
+    chosen_norms, chosen_changes = norms.split(","), changes.split(",")
+    for option, chosen, allowed in (
+        ("norms", chosen_norms, NORMS),
+        ("changes", chosen_changes, CHANGES),
+        ("precision", [precision], ("float32", "bfloat16")),
+    ):
+        for value in chosen:
+            if value not in allowed:
+                raise NormlabError(f"--{option}: {value}: must be one of {', '.join(allowed)}")
     rows: list[dict[str, Any]] = [*files.read_csv(PATH)] if PATH.exists() else []
     done = {(row["norm"], row["change"], int(row["epochs"]), row["precision"]) for row in rows}
-    for change in changes.split(","):
-        for norm in norms.split(","):
+    for change in chosen_changes:
+        for norm in chosen_norms:
             if (norm, change, epochs, precision) not in done:
                 rows += trial(norm, change, epochs, precision)
                 files.write_csv(PATH, rows, FIELDS)

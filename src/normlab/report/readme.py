@@ -86,7 +86,7 @@ def recipe(path: str) -> Table:
               "training error (augmented)"]]  # fmt: skip
     for row in sorted(files.read_csv(path), key=lambda row: (int(row["epochs"]), row["norm"])):
         scores = [float(row[name]) for name in ("val_accuracy", "train_error")]
-        cells = ["" if isnan(score) else f"{100 * score:.2f}" for score in scores]
+        cells = ["" if isnan(score) else percent([score]) for score in scores]
         change = row["change"] + " (diverged)" * isnan(scores[0])
         table.append([row["norm"], row["epochs"], row["precision"], change, *cells])
     return table
