@@ -1,8 +1,7 @@
 """Trials of the study's recipe: validation accuracy after a short training, one change at a time.
 
 `python -m benchmarks.recipe` trains what benchmarks/recipe.csv lacks, on the images in data/ (`dvc
-repro split`), and adds a row for each. At the study's own length and precision, the rows of the
-recipe itself come from the study, which is not trained again. The test images are never read.
+repro split`), and adds a row for each. The test images are never read.
 """
 
 import math
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 
 from normlab.base import files, layout, params
@@ -21,9 +21,9 @@ from normlab.nets.checkpoint import Spec
 from normlab.training.loop import Job, Trainer, flops
 
 PATH = Path("benchmarks/recipe.csv")
-CURVES = Path("results/curves.csv")  #: of the study, epoch by epoch
-FIELDS = ("norm", "change", "epochs", "precision", "val_accuracy", "train_error")
-AVERAGE_DECAY = 0.998  #: a step, of the average of the weights: some 500 steps of 128 images
+KEY = ("norm", "batch_size", "epochs", "precision", "seed", "change")
+FIELDS = (*KEY, "val_accuracy", "train_error")
+AVERAGE_IMAGES = 64_000  #: over how many images the weights are averaged, about
 
 
 def no_decay(trainer: Trainer) -> None:
@@ -46,6 +46,7 @@ class Average:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, self._step = trainer, trainer.step
+        self.decay = 1 - trainer.batch_size / AVERAGE_IMAGES
         self.values = {n: v.clone() for n, v in trainer.model.state_dict().items()}
         trainer.step = self.step  # type: ignore[assignment, method-assign]
 
@@ -53,7 +54,7 @@ class Average:
         result = self._step(*arguments)
         for name, value in self.trainer.model.state_dict().items():
             if value.is_floating_point():
-                self.values[name].lerp_(value, 1 - AVERAGE_DECAY)
+                self.values[name].lerp_(value, 1 - self.decay)
         return result
 
     def error(self) -> float:
@@ -67,53 +68,54 @@ CHANGES: dict[str, Change] = {
     "the recipe": ({}, None),
     "label smoothing 0.1": ({"label_smoothing": 0.1}, None),
     "weight decay 1e-3": ({"weight_decay": 1e-3}, None),
+    "weight decay 2.5e-4": ({"weight_decay": 2.5e-4}, None),
     "no decay of scales and shifts": ({}, no_decay),
     "Nesterov": ({}, nesterov),
+    "Nesterov, 10 epochs of warm-up": ({"warmup_epochs": 10.0}, nesterov),
 }
 
 
-def trial(norm: str, change: str, epochs: int, precision: str) -> list[dict[str, Any]]:
+def trial(
+    norm: str, batch_size: int, epochs: int, precision: str, seed: int, change: str
+) -> list[dict[str, Any]]:
     """Rows of FIELDS of one training; that of the recipe itself gives its average's, too."""
+    row = dict(zip(KEY, (norm, batch_size, epochs, precision, seed, change), strict=True))
     values, adjust = CHANGES[change]
     config = params.load()
-    base: dict[str, Any]
-    base = {"norm": norm, "change": change, "epochs": epochs, "precision": precision}
-    if (change, epochs, precision) == ("the recipe", config.train.epochs, config.train.precision):
-        run = "main" if norm == config.norm else norm
-        last = [row for row in files.read_csv(CURVES) if row["run"] == run][-1]
-        return [{**base, "val_accuracy": last["val_accuracy"], "train_error": last["train_error"]}]
     update = {"epochs": epochs, "patience": epochs, "warmup_epochs": 3.0, "precision": precision}
     train = config.train.model_copy(update={**update, **values})
     data = images.read(layout.TRAIN_IMAGES)
     parts = split.read(layout.SPLIT, len(data))
     spec = Spec(
-        "trial", norm, config.comparison.batch_size, config.model.n, config.model.groups,
+        "trial", norm, batch_size, config.model.n, config.model.groups,
         data.classes, tuple(parts.mean), tuple(parts.std),
     )  # fmt: skip
-    job = Job(spec, train, config.seed)
+    job = Job(spec, train, seed)
+    torch.compiler.reset()  # it would stop compiling after a few trials
     device = runtime.make(precision, "auto", flops(job, len(parts.train)))
     trainer = Trainer(job, data[parts.train], data[parts.val], device)
     if adjust:
         adjust(trainer)
     average = Average(trainer)
     for epoch in range(1, epochs + 1):
-        row = trainer.epoch(epoch)
+        log = trainer.epoch(epoch)
         if trainer.first_bad_step:  # the loss is not finite: diverged
-            return [{**base, "val_accuracy": math.nan, "train_error": math.nan}]
-        print(f"{norm}, {change}: epoch {epoch}/{epochs}  {1 - row['val_error']:.2%}", flush=True)
-    base["train_error"] = row["train_error"]
-    rows = [{**base, "val_accuracy": round(1 - row["val_error"], 4)}]
-    if change == "the recipe":
-        accuracy = round(1 - average.error(), 4)
-        rows.append({**base, "change": "average of the weights", "val_accuracy": accuracy})
-    return rows
+            return [row | {"val_accuracy": math.nan, "train_error": math.nan}]
+        print(f"{norm}, {change}: epoch {epoch}/{epochs}  {1 - log['val_error']:.2%}", flush=True)
+    row |= {"val_accuracy": round(1 - log["val_error"], 4), "train_error": log["train_error"]}
+    if change != "the recipe":
+        return [row]
+    averaged = {"change": "average of the weights", "val_accuracy": round(1 - average.error(), 4)}
+    return [row, row | averaged]
 
 
 def main(
     norms: Annotated[str, typer.Option(help="comma-separated")] = "bn,gn,nn",
     changes: Annotated[str, typer.Option(help="comma-separated")] = ",".join(CHANGES),
-    epochs: Annotated[int, typer.Option(min=4)] = 20,
+    batch_size: Annotated[int, typer.Option(min=1)] = 128,
+    epochs: Annotated[int, typer.Option(min=11)] = 20,
     precision: Annotated[str, typer.Option(help="float32 or bfloat16")] = "bfloat16",
+    seed: int = 1,
 ) -> None:
     chosen_norms, chosen_changes = norms.split(","), changes.split(",")
     for option, chosen, allowed in (
@@ -124,13 +126,16 @@ def main(
         for value in chosen:
             if value not in allowed:
                 raise NormlabError(f"--{option}: {value}: must be one of {', '.join(allowed)}")
-    rows: list[dict[str, Any]] = [*files.read_csv(PATH)] if PATH.exists() else []
-    done = {(row["norm"], row["change"], int(row["epochs"]), row["precision"]) for row in rows}
     for change in chosen_changes:
         for norm in chosen_norms:
-            if (norm, change, epochs, precision) not in done:
-                rows += trial(norm, change, epochs, precision)
-                files.write_csv(PATH, rows, FIELDS)
+            key = (norm, batch_size, epochs, precision, seed, change)
+            if all(tuple(row[name] for name in KEY) != tuple(map(str, key)) for row in read()):
+                rows = trial(*key)
+                files.write_csv(PATH, read() + rows, FIELDS)  # others may have written meanwhile
+
+
+def read() -> list[dict[str, Any]]:
+    return [*files.read_csv(PATH)] if PATH.exists() else []
 
 
 if __name__ == "__main__":

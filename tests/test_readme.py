@@ -67,18 +67,25 @@ def test_numbers_of_a_column_have_equally_many_decimals(tmp_path: Path) -> None:
     assert "| 1 | bn | 1 | 1 | 1.25 |\n| 1 | bn | 1 | 1 | 1.00 |" in text
 
 
-def test_trials_are_sorted_by_length_and_norm_and_say_which_diverged(tmp_path: Path) -> None:
+def test_trials_stand_by_length_batch_size_and_norm_with_a_column_a_change(tmp_path: Path) -> None:
     path = tmp_path / "recipe.csv"
-    trial = {"precision": "float32", "val_accuracy": 0.5, "train_error": 0.25}
-    named = [("nn", "Nesterov", 20), ("bn", "the recipe", 100), ("bn", "the recipe", 20)]
-    rows = [trial | {"norm": n, "change": c, "epochs": e} for n, c, e in named]
-    rows[0] |= {"val_accuracy": nan, "train_error": nan}
+    rows: list[dict[str, object]] = [
+        dict(zip(("norm", "batch_size", "epochs", "change", "val_accuracy"), row, strict=True))
+        for row in (
+            ("bn", 128, 100, "the recipe", 0.5),
+            ("bn", 8, 20, "the recipe", 0.25),
+            ("nn", 128, 20, "Nesterov", nan),
+            ("bn", 128, 20, "the recipe", 0.5),
+            ("bn", 128, 20, "the recipe", 0.7),  # another seed
+        )
+    ]
     files.write_csv(path, rows, tuple(rows[0]))
-    text = readme.renewed(f"<!-- recipe {path} -->\n<!-- end -->")
+    text = readme.renewed(f"<!-- recipe {path} -->\n<!-- end -->").replace("\u00a0", " ")
     assert text.splitlines()[3:-1] == [
-        "| bn | 20 | float32 | the recipe | 50.00 | 25.00 |",
-        "| nn | 20 | float32 | Nesterov (diverged) |  |  |",
-        "| bn | 100 | float32 | the recipe | 50.00 | 25.00 |",
+        "| 20 | 128 | bn | 60.00 ± 14.14 |  |",
+        "| 20 | 128 | nn |  | diverged |",
+        "| 20 | 8 | bn | 25.00 |  |",
+        "| 100 | 128 | bn | 50.00 |  |",
     ]
 
 

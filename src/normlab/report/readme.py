@@ -81,15 +81,27 @@ def results(path: str) -> Table:
 
 
 def recipe(path: str) -> Table:
-    """Trials of the recipe, of benchmarks/recipe.py: a row a change, in percent, by length."""
-    table = [["norm", "epochs", "precision", "change", "validation accuracy",
-              "training error (augmented)"]]  # fmt: skip
-    for row in sorted(files.read_csv(path), key=lambda row: (int(row["epochs"]), row["norm"])):
-        scores = [float(row[name]) for name in ("val_accuracy", "train_error")]
-        cells = ["" if isnan(score) else percent([score]) for score in scores]
-        change = row["change"] + " (diverged)" * isnan(scores[0])
-        table.append([row["norm"], row["epochs"], row["precision"], change, *cells])
+    """Trials of benchmarks/recipe.py: validation accuracy in percent, a column a change.
+
+    Of several seeds mean and standard deviation.
+    """
+    trials: dict[tuple[int, int, str], dict[str, list[float]]] = {}
+    changes: dict[str, None] = {}
+    for row in files.read_csv(path):
+        key = (int(row["epochs"]), -int(row["batch_size"]), row["norm"])
+        trials.setdefault(key, {}).setdefault(row["change"], []).append(float(row["val_accuracy"]))
+        changes[row["change"]] = None
+    table = [["epochs", "batch size", "norm", *changes]]
+    for (epochs, negative, norm), scores in sorted(trials.items()):
+        cells = [_trial(scores.get(change, [])) for change in changes]
+        table.append([str(epochs), str(-negative), norm, *cells])
     return table
+
+
+def _trial(samples: list[float]) -> str:
+    if any(map(isnan, samples)):
+        return "diverged"
+    return percent(samples) if samples else ""
 
 
 def measured(columns: dict[str, str], path: str) -> Table:
