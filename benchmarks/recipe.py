@@ -71,7 +71,7 @@ CHANGES: dict[str, Change] = {
     "weight decay 2.5e-4": ({"weight_decay": 2.5e-4}, None),
     "no decay of scales and shifts": ({}, no_decay),
     "Nesterov": ({}, nesterov),
-    "Nesterov, 10 epochs of warm-up": ({"warmup_epochs": 10.0}, nesterov),
+    "Nesterov and 10 epochs of warm-up": ({"warmup_epochs": 10.0}, nesterov),
 }
 
 
@@ -115,7 +115,7 @@ def main(
     batch_size: Annotated[int, typer.Option(min=1)] = 128,
     epochs: Annotated[int, typer.Option(min=11)] = 20,
     precision: Annotated[str, typer.Option(help="float32 or bfloat16")] = "bfloat16",
-    seed: int = 1,
+    seed: Annotated[int, typer.Option(help="of weights and batches; the split stays")] = 1,
 ) -> None:
     chosen_norms, chosen_changes = norms.split(","), changes.split(",")
     for option, chosen, allowed in (
