@@ -224,7 +224,16 @@ def test_runs_that_fail_are_named_when_the_others_are_done(
     assert not [line for line in lines if "Running stage" in line]
 
 
-def test_a_signal_ends_the_stages_and_dvc_ends_by_itself(folder: Path) -> None:
+def test_a_signal_ends_the_stages_and_dvc_ends_by_itself(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = study.Repro.stop
+
+    def slow_stop(repro: study.Repro, at_once: bool = False) -> None:
+        stop(repro, at_once)
+        time.sleep(0.5)  # time for the run that waits to take the place of one that has ended
+
+    monkeypatch.setattr(study.Repro, "stop", slow_stop)
     with pytest.raises(NormlabError, match=r"^stopped by SIGTERM; the same command goes on"):
         finish(folder, "one", "two", "never", signals=(signal.SIGTERM,))
     ended = {path.stem for path in folder.glob("*.ended")}

@@ -137,7 +137,8 @@ def finish(repros: Sequence["Repro"], jobs: int, board: "Board | None", caught: 
         while wait(futures, POLL_S).not_done:
             # What cannot be shown is an exception, as when the terminal has been closed.
             if caught or any(future.done() and future.exception() for future in futures):
-                for repro in repros:
+                # The last first: those that wait must not take the place of one that ends.
+                for repro in reversed(repros):
                     repro.stop(at_once=caught.count(signal.SIGINT) > 1)
     if caught:
         name = signal.Signals(caught[0]).name
