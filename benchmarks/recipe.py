@@ -48,7 +48,7 @@ class Average:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, self._step = trainer, trainer.step
-        self.decay = 1 - trainer.batch_size / AVERAGE_IMAGES
+        self.share = trainer.batch_size / AVERAGE_IMAGES  #: of a step's values in the average
         self.values = {n: v.clone() for n, v in trainer.model.state_dict().items()}
         trainer.step = self.step  # type: ignore[assignment, method-assign]
 
@@ -56,7 +56,7 @@ class Average:
         result = self._step(*arguments)
         for name, value in self.trainer.model.state_dict().items():
             if value.is_floating_point():
-                self.values[name].lerp_(value, 1 - self.decay)
+                self.values[name].lerp_(value, self.share)
         return result
 
     def error(self) -> float:
@@ -98,14 +98,14 @@ def trial(
     trainer = Trainer(job, data[parts.train], data[parts.val], device)
     if adjust:
         adjust(trainer)
-    average = Average(trainer)
+    average = Average(trainer) if change == "the recipe" else None
     for epoch in range(1, epochs + 1):
         log = trainer.epoch(epoch)
         if trainer.first_bad_step:  # the loss is not finite: diverged
             return [row | {"val_accuracy": math.nan, "train_error": math.nan}]
         print(f"{norm}, {change}: epoch {epoch}/{epochs}  {1 - log['val_error']:.2%}", flush=True)
     row |= {"val_accuracy": round(1 - log["val_error"], 4), "train_error": log["train_error"]}
-    if change != "the recipe":
+    if not average:
         return [row]
     averaged = {"change": "average of the weights", "val_accuracy": round(1 - average.error(), 4)}
     return [row, row | averaged]
