@@ -31,15 +31,15 @@ from torch import Tensor, nn
 
 from benchmarks import jobs, throughput
 from benchmarks.workers import Steps, Worker
-from normlab.base import files
-from normlab.base.errors import run_command
-from normlab.base.layout import run_files
-from normlab.base.registry import NORMS
 from normlab.compute import runtime
+from normlab.config.paths import run_files
 from normlab.norms.base import make_norm
+from normlab.norms.names import NORMS
 from normlab.sources import digits
 from normlab.training import loop
 from normlab.training.resume import Scratch
+from normlab.utils import files
+from normlab.utils.errors import run_command
 
 CHECKS = ("check", "norm", "precision", "difference", "limit", "passed")
 SPEED = ("batch_size", "norm", "images_per_s", "share_of_limit", "network", "augmentation",

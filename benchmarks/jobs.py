@@ -17,8 +17,8 @@ from rich.table import Table
 
 from benchmarks import throughput
 from benchmarks.workers import Steps, Worker
-from normlab.base import files
-from normlab.base.errors import run_command
+from normlab.utils import files
+from normlab.utils.errors import run_command
 
 FIELDS = ("batch_size", "norm", "one_images_per_s", "jobs", "jobs_images_per_s", "gain")
 

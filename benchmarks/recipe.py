@@ -14,13 +14,14 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from normlab.base import files, layout, params
-from normlab.base.errors import NormlabError, run_command
-from normlab.base.registry import NORMS
 from normlab.compute import runtime
+from normlab.config import params, paths
 from normlab.data import images, split
 from normlab.nets.checkpoint import Spec
+from normlab.norms.names import NORMS
 from normlab.training.loop import Job, Trainer, flops
+from normlab.utils import files
+from normlab.utils.errors import NormlabError, run_command
 
 PATH = Path("benchmarks/recipe.csv")
 KEY = ("norm", "batch_size", "epochs", "precision", "seed", "change")
@@ -86,8 +87,8 @@ def trial(
     config = params.load()
     update = {"epochs": epochs, "patience": epochs, "warmup_epochs": 3.0, "precision": precision}
     train = config.train.model_copy(update={**update, **values})
-    data = images.read(layout.TRAIN_IMAGES)
-    parts = split.read(layout.SPLIT, len(data))
+    data = images.read(paths.TRAIN_IMAGES)
+    parts = split.read(paths.SPLIT, len(data))
     spec = Spec(
         "trial", norm, batch_size, config.model.n, config.model.groups,
         data.classes, tuple(parts.mean), tuple(parts.std),

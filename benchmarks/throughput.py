@@ -26,14 +26,15 @@ from rich.table import Table
 from torch import nn
 
 from benchmarks.workers import Steps, Worker
-from normlab.base import files, params
-from normlab.base.errors import run_command
-from normlab.base.registry import NORMS
 from normlab.compute import runtime
+from normlab.config import params
 from normlab.data.images import Images
 from normlab.nets.checkpoint import Spec
+from normlab.norms.names import NORMS
 from normlab.training.augmentation import crop, draw
 from normlab.training.loop import Job, Trainer
+from normlab.utils import files
+from normlab.utils.errors import run_command
 
 IMAGES = 2048  #: random images to train on; their content does not matter
 GROUPS = 8

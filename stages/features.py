@@ -1,17 +1,18 @@
 """Quantiles of one run's penultimate features on the validation images, for every epoch."""
 
-from normlab.base import files, layout, params
-from normlab.base.errors import run_command
+from normlab.config import params, paths
+from normlab.config.pipeline import run_stage
 from normlab.data import distribution
 from normlab.evaluation import features
+from normlab.utils import files
 
 
 def main(run: str) -> None:
     wanted = params.load().features.quantiles
-    made = layout.run_files(run)
+    made = paths.run_files(run)
     rows = features.table(distribution.read(made.features), wanted)
     files.write_csv(made.quantiles, rows, tuple(rows[0]))
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

@@ -1,8 +1,9 @@
 """Gather what people read into results/: metrics, tables, figures, the report."""
 
-from normlab.base import files, layout, params, pipeline
-from normlab.base.errors import run_command
+from normlab.config import params, paths, pipeline
+from normlab.config.pipeline import run_stage
 from normlab.report import figures, html, results, seeds
+from normlab.utils import files
 
 
 def main() -> None:
@@ -19,13 +20,13 @@ def main() -> None:
     repeated = seeds.read(seeds.PATH, seeds.recipe(setup))
     usual = config.comparison.batch_size
     found = [results.load(run, usual, repeated) for run in pipeline.runs()]
-    with files.atomic(layout.RESULTS) as folder:
+    with files.atomic(paths.RESULTS) as folder:
         files.write_json(folder / seeds.SETUP.name, setup)
         results.write_tables(folder, found)
         figures.draw_all(folder / "figures", found, options.dpi, options.format)
         html.write(folder / "report.html", found, setup)
-    results.show_summary(layout.RESULTS)
+    results.show_summary(paths.RESULTS)
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

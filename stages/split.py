@@ -1,16 +1,16 @@
 """Draw the validation set out of the training images, and measure what normalizes an image."""
 
-from normlab.base import layout, params
-from normlab.base.errors import run_command
+from normlab.config import params, paths
+from normlab.config.pipeline import run_stage
 from normlab.data import images, split
 
 
 def main() -> None:
     config = params.load()
-    drawn = split.draw(images.read(layout.TRAIN_IMAGES), config.split.val_size, config.seed)
-    split.write(layout.SPLIT, drawn)
+    drawn = split.draw(images.read(paths.TRAIN_IMAGES), config.split.val_size, config.seed)
+    split.write(paths.SPLIT, drawn)
     print(f"{len(drawn.train):,} images to train on, {len(drawn.val):,} for validation")
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

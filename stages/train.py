@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from normlab.base import files, layout, params
-from normlab.base.errors import run_command
 from normlab.compute import distributed, runtime
+from normlab.config import params, paths
+from normlab.config.pipeline import run_stage
 from normlab.data import images, split
 from normlab.nets.checkpoint import Spec
 from normlab.training import loop
 from normlab.training.resume import Scratch, fingerprint
+from normlab.utils import files
 
 
 def main(run: str, norm: str, batch_size: int, groups: Annotated[int, typer.Option()] = 1) -> None:
@@ -22,8 +23,8 @@ def main(run: str, norm: str, batch_size: int, groups: Annotated[int, typer.Opti
     if config.train.devices > 1 and not distributed.is_worker():
         distributed.launch(config.train.devices, ["stages.train", *sys.argv[1:]])
         return
-    data = images.read(layout.TRAIN_IMAGES)
-    parts = split.read(layout.SPLIT, len(data))
+    data = images.read(paths.TRAIN_IMAGES)
+    parts = split.read(paths.SPLIT, len(data))
     spec = Spec(
         run=run,
         norm=norm,
@@ -41,7 +42,7 @@ def main(run: str, norm: str, batch_size: int, groups: Annotated[int, typer.Opti
         loop.flops(job, len(parts.train)),
         config.train.devices,
     )
-    sources = (layout.TRAIN_IMAGES, layout.SPLIT, Path(__file__))
+    sources = (paths.TRAIN_IMAGES, paths.SPLIT, Path(__file__))
     digests = {path.name: files.sha256(path) for path in sources}
     key = fingerprint(loop.determinants(job, digests, device))
     with (
@@ -56,4 +57,4 @@ def main(run: str, norm: str, batch_size: int, groups: Annotated[int, typer.Opti
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

@@ -141,7 +141,7 @@ class Training:
     def _train(
         folder: Path, outputs: list[Path], arguments: tuple[str, ...], largest_file: int
     ) -> None:
-        from normlab.base.errors import run_command
+        from normlab.config.pipeline import run_stage
         from stages.train import main
 
         os.chdir(folder)
@@ -151,7 +151,7 @@ class Training:
                 os.dup2(file.fileno(), number)
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file,) * 2)
         sys.argv = ["stages.train", *arguments]
-        run_command(main)
+        run_stage(main)
 
     @property
     def printed(self) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from normlab.base.files import read_csv
+from normlab.utils.files import read_csv
 
 
 @pytest.mark.slow

@@ -11,10 +11,11 @@ from conftest import ROOT, Workspace, copy_repository, summary
 from dvc.config import Config
 from dvc.utils.hydra import apply_overrides
 
-from normlab.base import files, params
-from normlab.base.errors import NormlabError
-from normlab.base.progress import EpochLine
 from normlab.cli import demo, study
+from normlab.config import params
+from normlab.utils import files
+from normlab.utils.errors import NormlabError
+from normlab.utils.progress import EpochLine
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ import torch.multiprocessing as mp
 from conftest import Workspace
 from torch import nn
 
-from normlab.base.files import read_csv
 from normlab.compute import distributed
 from normlab.nets.resnet import ResNet
 from normlab.norms.base import make_norm
+from normlab.utils.files import read_csv
 
 pytestmark = pytest.mark.xdist_group("distributed")  # its processes start once
 BATCH, CHANNELS = 7, 4  # does not divide evenly between two

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from normlab.base.errors import NormlabError
 from normlab.data import distribution
 from normlab.evaluation import features
+from normlab.utils.errors import NormlabError
 
 
 @pytest.fixture

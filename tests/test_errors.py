@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from normlab.base import files
-from normlab.base.errors import NormlabError, run_app
+from normlab.utils import files
+from normlab.utils.errors import NormlabError, run_app
 
 
 def error_of(app: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> str:
@@ -112,7 +112,7 @@ def test_a_csv_keeps_names_of_any_characters(tmp_path: Path) -> None:
 
 
 PRINTS = """
-from normlab.base.errors import NormlabError, run_command
+from normlab.utils.errors import NormlabError, run_command
 
 def main(lines: int, wrong: bool = False):
     for _ in range(lines):

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from conftest import ROOT, Workspace, clone, outputs, stages_run
 
-from normlab.base.errors import NormlabError
 from normlab.cli import lockfile
+from normlab.utils.errors import NormlabError
 
 CHAIN = ("train", "evaluate", "features")
 

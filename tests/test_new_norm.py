@@ -24,7 +24,7 @@ Norm = Scale2d
 @pytest.mark.slow
 def test_a_new_norm_takes_a_module_and_a_registry_line(workspace: Workspace) -> None:
     (workspace.path / "src/normlab/norms/scale.py").write_text(MODULE)
-    registry = workspace.path / "src/normlab/base/registry.py"
+    registry = workspace.path / "src/normlab/norms/names.py"
     line = '    "nn": "None (NN)",\n'
     text = registry.read_text()
     assert line in text

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from normlab.base.registry import NORMS
 from normlab.norms.base import make_norm, norm_class
+from normlab.norms.names import NORMS
 
 SHAPES = [(1, 8, 5, 7), (2, 8, 4, 4), (8, 16, 3, 5), (128, 8, 2, 2)]
 REFERENCES = {

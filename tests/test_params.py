@@ -12,9 +12,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from normlab.base import params
-from normlab.base.errors import NormlabError
-from normlab.base.registry import NORMS
+from normlab.config import params
+from normlab.norms.names import NORMS
+from normlab.utils.errors import NormlabError
 
 INTEGER = "must be a valid integer"
 NUMBER = "must be a number, such as 0.001 or 1.0e-3"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from normlab.base.errors import NormlabError
 from normlab.sources.pictures import decode, visible
+from normlab.utils.errors import NormlabError
 
 WIDE = np.array([[0, 255, 256], [32767, 32768, 65535]], np.uint16)
 SHOWN = [0, 0, 1, 127, 128, 255]  #: what `WIDE` is in 8 bits

@@ -4,18 +4,19 @@ import ast
 import os
 import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT, Workspace
 
-from normlab.base import pipeline
-from normlab.base.errors import NormlabError
-from normlab.base.registry import NORMS
+from normlab.config import pipeline
+from normlab.norms.names import NORMS
+from normlab.utils.errors import NormlabError
 
 #: of the room base, which checks, names and writes, what decides an output (see dvc.yaml)
-DECISIVE = {"base/architecture", "base/registry"}
+DECISIVE = {"nets/architecture", "norms/names"}
 STAGES = ("check", "download", "split", "train", "evaluate", "features", "plots")
 
 
@@ -63,7 +64,7 @@ def test_declared_code_is_what_is_imported(stage: str) -> None:
         return
     needed = {name for name in used if not name.startswith("base/") or name in DECISIVE}
     if stage != "plots":
-        needed.discard("base/registry")  # which names exist decides no output, labels do
+        needed.discard("norms/names")  # which names exist decides no output, labels do
     covers = {d: {n for n in needed if n == d or n.startswith(f"{d}/")} for d in declared}
     assert needed == set().union(*covers.values())
     assert all(covers.values()), covers
@@ -72,43 +73,52 @@ def test_declared_code_is_what_is_imported(stage: str) -> None:
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_norm_imports_only_declared_modules(norm: str) -> None:
     used = set(imported(ROOT / f"src/normlab/norms/{norm}.py", set()))
-    assert used <= {"norms/base", "compute/distributed", "base/errors"}
+    assert used <= {"norms/base", "compute/distributed", "utils/errors"}
 
 
-#: the rooms of src/normlab, and those whose modules theirs may import besides their own
-ROOMS: dict[str, set[str]] = {
-    "base": set(),
-    "data": {"base"},
-    "sources": {"data", "base"},
-    "compute": {"base"},
+#: the packages of src/normlab, and those whose modules theirs may import besides their own
+PACKAGES: dict[str, set[str]] = {
+    "utils": set(),
+    "compute": {"utils"},
     "norms": {"compute"},
-    "nets": {"norms", "base"},
-    "training": {"nets", "norms", "compute", "data", "base"},
-    "evaluation": {"nets", "compute", "data", "base"},
-    "report": {"base"},
-    "cli": {"evaluation", "nets", "compute", "sources", "data", "report", "base"},
+    "nets": {"norms", "utils"},
+    "config": {"nets", "norms", "utils"},
+    "data": {"utils"},
+    "sources": {"data", "utils"},
+    "training": {"nets", "norms", "compute", "data", "config", "utils"},
+    "evaluation": {"nets", "compute", "data", "config", "utils"},
+    "report": {"config", "norms", "utils"},
+    "cli": {"evaluation", "nets", "compute", "sources", "data", "report", "config", "utils"},
 }
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_imports_run_one_way(room: str) -> None:
-    rooms = list(ROOMS)
-    assert all(rooms.index(other) < rooms.index(room) for other in ROOMS[room])
-    for path in (ROOT / "src/normlab" / room).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            names += [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            for name in names:
-                top, _, rest = name.partition(".")
-                assert top != "stages", path
-                if top == "normlab":
-                    found = {rest.partition(".")[0]} if rest else {a.name for a in node.names}
-                    assert found <= ROOMS[room] | {room}, path
+def imports(path: Path) -> Iterator[str]:
+    """Modules and packages that the code in `path` imports anywhere, by their whole names."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
 
 
-def test_every_module_is_in_a_room() -> None:
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_run_one_way(package: str) -> None:
+    """Never into `stages`, only to packages above this one in PACKAGES, in no circle within it."""
+    packages = list(PACKAGES)
+    assert all(packages.index(other) < packages.index(package) for other in PACKAGES[package])
+    inside: dict[str, set[str]] = {}
+    for path in (ROOT / "src/normlab" / package).rglob("*.py"):
+        names = [name.split(".") for name in imports(path)]
+        assert not any(name[0] == "stages" for name in names), path
+        ours = [name[1:] for name in names if name[0] == "normlab"]
+        assert {name[0] for name in ours} <= PACKAGES[package] | {package}, path
+        inside[path.stem] = {name[1] for name in ours if name[0] == package}
+    TopologicalSorter(inside).prepare()  # raises CycleError
+
+
+def test_every_module_is_in_a_package() -> None:
     found = {path.name for path in (ROOT / "src/normlab").iterdir() if path.name != "__pycache__"}
-    assert found == {*ROOMS, "__init__.py", "__main__.py"}
+    assert found == {*PACKAGES, "__init__.py", "__main__.py"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -173,9 +183,9 @@ EDITS: list[tuple[str, dict[str, object], str, set[str]]] = [
     ("training's code", {}, "src/normlab/training/loop.py", {"train@main", "train@gn"}),
     ("evaluation's code", {}, "src/normlab/evaluation/scores.py", {"evaluate@main", "evaluate@gn"}),
     ("features' code", {}, "src/normlab/evaluation/features.py", {"features@main", "features@gn"}),
-    ("progress bars", {}, "src/normlab/base/progress.py", {"check"}),
-    ("params' schema", {}, "src/normlab/base/params.py", {"check"}),
-    ("a new norm's name", {}, "src/normlab/base/registry.py", {"check", "plots"}),
+    ("progress bars", {}, "src/normlab/utils/progress.py", {"check"}),
+    ("params' schema", {}, "src/normlab/config/params.py", {"check"}),
+    ("a new norm's name", {}, "src/normlab/norms/names.py", {"check", "plots"}),
 ]
 
 

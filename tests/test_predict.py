@@ -13,11 +13,11 @@ import pytest
 from conftest import ROOT, Workspace
 from PIL import Image
 
-from normlab.base.errors import NormlabError
-from normlab.base.files import read_csv
 from normlab.cli import predict
 from normlab.data import images
 from normlab.sources import folder
+from normlab.utils.errors import NormlabError
+from normlab.utils.files import read_csv
 
 
 @pytest.fixture

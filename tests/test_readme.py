@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from normlab.base import files, params
-from normlab.base.errors import NormlabError
+from normlab.config import params
 from normlab.report import readme, seeds
+from normlab.utils import files
+from normlab.utils.errors import NormlabError
 
 PAGES = [path.relative_to(ROOT) for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))]
 

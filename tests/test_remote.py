@@ -13,8 +13,8 @@ import pytest
 from conftest import Workspace, clone, stages_run
 from PIL import Image
 
-from normlab.base.files import read_csv
 from normlab.data import images
+from normlab.utils.files import read_csv
 
 Configure = Callable[[Workspace], None]
 

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from normlab.base.architecture import flops_per_image
-from normlab.base.registry import NORMS
+from normlab.nets.architecture import flops_per_image
 from normlab.nets.resnet import Block, FixupBlock, ResNet
+from normlab.norms.names import NORMS
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 9])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from normlab.base import files, params
+from normlab.config import params
 from normlab.evaluation.scores import scores
 from normlab.report import figures, html, results
 from normlab.report.results import (
@@ -27,6 +27,7 @@ from normlab.report.results import (
     standard_error,
     write_tables,
 )
+from normlab.utils import files
 
 
 def result(run: str, norm: str, batch_size: int, accuracy: float, diverged: bool = False) -> Result:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import Workspace
 
-from normlab.base.errors import NormlabError
 from normlab.compute import runtime
+from normlab.utils.errors import NormlabError
 
 LONG, SHORT = 1e16, 1e9  #: FLOPs
 
@@ -58,7 +58,7 @@ from torch.optim import SGD  # imports the compiler
     assert line.endswith("; going on without torch.compile, slower")
     workspace.environment.update(os.environ)
     code = """
-from normlab.base.errors import run_app
+from normlab.utils.errors import run_app
 from normlab.compute import runtime
 run_app(lambda: runtime.make("float32", True, 1e9))
 """

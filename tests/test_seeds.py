@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from conftest import ROOT, Workspace
 
-from normlab.base import files, params
-from normlab.base.errors import NormlabError
+from normlab.config import params
 from normlab.report import seeds
+from normlab.utils import files
+from normlab.utils.errors import NormlabError
 
 
 def setup(seed: int, **changes: Any) -> dict[str, Any]:

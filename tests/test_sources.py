@@ -25,10 +25,10 @@ from torchvision.datasets import CIFAR10
 
 import stages.download
 from normlab import sources
-from normlab.base import files
-from normlab.base.errors import NormlabError, run_app
 from normlab.data.images import Images, read, write
 from normlab.sources import cifar10, fetch
+from normlab.utils import files
+from normlab.utils.errors import NormlabError, run_app
 
 ARCHIVE, FOLDER, PACKED = CIFAR10.filename, CIFAR10.base_folder, cifar10.PACKED
 PATH = os.environ["PATH"]

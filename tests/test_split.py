@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from normlab.base.errors import NormlabError
 from normlab.data import split
 from normlab.data.images import Images
+from normlab.utils.errors import NormlabError
 
 Maker = Callable[[int], Images]
 

@@ -17,9 +17,9 @@ import psutil
 import pytest
 from conftest import ROOT, Workspace, copy_repository, summary
 
-from normlab.base.errors import NormlabError
-from normlab.base.progress import EpochLine
 from normlab.cli import study
+from normlab.utils.errors import NormlabError
+from normlab.utils.progress import EpochLine
 
 NAN = float("nan")
 BIN = Path(sys.executable).parent
@@ -88,7 +88,7 @@ def test_gpus_are_those_that_the_environment_allows(monkeypatch: pytest.MonkeyPa
 
 
 SHOWS = """
-from normlab.base.progress import EpochLine, Row
+from normlab.utils.progress import EpochLine, Row
 from normlab.cli.study import Board
 
 with Board([Row(name, 30, note="waiting") for name in ("main", "bn-small", "gn", "ln")]) as board:
@@ -141,7 +141,7 @@ def test_a_terminal_shows_one_line_a_run() -> None:
 
 
 TRAINS = """
-from normlab.base.progress import EpochLine, epochs
+from normlab.utils.progress import EpochLine, epochs
 
 with epochs("bn", 4, 6, steps=3) as bar:
     for epoch in (4, 5):

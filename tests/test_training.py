@@ -17,11 +17,10 @@ import torch
 import torch.nn.functional as F
 from conftest import ROOT, Training, Workspace
 
-from normlab.base import files, params
-from normlab.base.errors import NormlabError
-from normlab.base.layout import TRAIN_IMAGES, run_files
 from normlab.compute.inference import normalize
 from normlab.compute.runtime import Runtime
+from normlab.config import params
+from normlab.config.paths import TRAIN_IMAGES, run_files
 from normlab.data import distribution
 from normlab.data.images import Images
 from normlab.data.images import write as write_images
@@ -34,6 +33,8 @@ from normlab.training.loop import Job, Trainer, best_epoch, is_finished
 from normlab.training.loss import cross_entropy
 from normlab.training.optim import base_lr, make_optimizer, schedule
 from normlab.training.resume import Scratch, fingerprint
+from normlab.utils import files
+from normlab.utils.errors import NormlabError
 
 CPU = Runtime(torch.device("cpu"))
 Make = Callable[[int], Images]

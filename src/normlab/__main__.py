@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from normlab.base.errors import run_app
+from normlab.utils.errors import run_app
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 Jobs = Annotated[
@@ -49,8 +49,8 @@ def predict(images: Images, run: RunName = "main", csv: Csv = None) -> None:
 @app.command()
 def seeds() -> None:
     """Gather runs with several seeds from DVC's experiments into data/seeds.csv."""
-    from normlab.base import files
     from normlab.report import seeds
+    from normlab.utils import files
 
     rows = seeds.collect()
     files.write_csv(seeds.PATH, rows, seeds.FIELDS)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from normlab.base import files
-from normlab.base.errors import NormlabError
-from normlab.base.layout import RESULTS, scratch_root
 from normlab.cli import study
+from normlab.config.paths import RESULTS, scratch_root
+from normlab.utils import files
+from normlab.utils.errors import NormlabError
 
 FOLDER = Path("demo-results")  #: where the results are put for looking at
 #: what a pipeline needs of the repository

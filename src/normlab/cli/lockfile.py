@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from normlab.base import files
-from normlab.base.errors import NormlabError
+from normlab.utils import files
+from normlab.utils.errors import NormlabError
 
 
 def merge(base: Path, ours: Path, theirs: Path) -> None:

@@ -9,14 +9,15 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from normlab.base import files, pipeline
-from normlab.base.errors import NormlabError
-from normlab.base.layout import run_files
 from normlab.compute import runtime
+from normlab.config import pipeline
+from normlab.config.paths import run_files
 from normlab.data.images import SIZE
 from normlab.evaluation.scores import Classifier
 from normlab.nets import checkpoint
 from normlab.sources.pictures import decode, visible
+from normlab.utils import files
+from normlab.utils.errors import NormlabError
 
 
 class Prediction(NamedTuple):

@@ -20,11 +20,11 @@ from pathlib import Path
 import joblib
 import psutil
 
-from normlab.base import params, pipeline
-from normlab.base.errors import NormlabError
-from normlab.base.layout import RESULTS
-from normlab.base.progress import EpochLine, Row, bars, is_terminal
+from normlab.config import params, pipeline
+from normlab.config.paths import RESULTS
 from normlab.report.results import show_summary
+from normlab.utils.errors import NormlabError
+from normlab.utils.progress import EpochLine, Row, bars, is_terminal
 
 STAGES = ("train", "evaluate", "features")  #: of each run, in their order
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")

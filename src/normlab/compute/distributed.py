@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from normlab.base.errors import NormlabError
+from normlab.utils.errors import NormlabError
 
 T = TypeVar("T")
 ANOTHER_DIED = 75  #: exit code of a process that lost the others

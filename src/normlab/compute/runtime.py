@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from normlab.base.errors import NormlabError
 from normlab.compute.distributed import world_size
+from normlab.utils.errors import NormlabError
 
 COMPILER_CACHE = "TORCHINDUCTOR_CACHE_DIR"  #: PyTorch's environment variable
 Module = TypeVar("Module", bound=nn.Module)

@@ -7,8 +7,8 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save
 
-from normlab.base import files
-from normlab.base.errors import NormlabError
+from normlab.utils import files
+from normlab.utils.errors import NormlabError
 
 LEVELS = np.arange(2001) / 2000  #: of the quantiles that are kept: 0, 0.0005, ... 1
 

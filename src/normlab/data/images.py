@@ -10,8 +10,8 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save
 
-from normlab.base import files
-from normlab.base.errors import NormlabError
+from normlab.utils import files
+from normlab.utils.errors import NormlabError
 
 SIZE = 32  #: height and width of every image, in pixels
 

@@ -8,9 +8,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
-from normlab.base import files
-from normlab.base.errors import NormlabError
 from normlab.data.images import Images
+from normlab.utils import files
+from normlab.utils.errors import NormlabError
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from normlab.base import files
-from normlab.base.architecture import flops_per_image
-from normlab.base.layout import run_files
 from normlab.compute import runtime
 from normlab.compute.inference import BATCH_SIZE, over_images
+from normlab.config.paths import run_files
 from normlab.data.images import Images
 from normlab.nets import checkpoint
+from normlab.nets.architecture import flops_per_image
 from normlab.nets.resnet import ResNet
+from normlab.utils import files
 
 
 def scores(labels: Tensor, predicted: Tensor) -> dict[str, float]:

@@ -8,9 +8,9 @@ import safetensors
 import safetensors.torch
 import torch
 
-from normlab.base import files
-from normlab.base.errors import NormlabError
 from normlab.nets.resnet import ResNet
+from normlab.utils import files
+from normlab.utils.errors import NormlabError
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from normlab.base.architecture import WIDTHS
+from normlab.nets.architecture import WIDTHS
 from normlab.norms.base import make_norm, norm_class
 
 
@@ -20,7 +20,7 @@ class ResNet(nn.Module):
     Args:
         n: blocks a stage, at least 1.
         num_classes: outputs of the linear layer.
-        norm: a name in `normlab.base.registry`.
+        norm: a name in `normlab.norms.names`.
         groups: groups of channels, for `gn`.
     """
 

@@ -11,6 +11,6 @@ learned scale `weight` and shift `bias` per channel. They differ in *whose* mean
     torch_bn is PyTorch's own batch normalization, nn is none.
 
 A new norm is a module here, called as params.yaml shall call it, that sets `Norm` to its class,
-and a line in `normlab.base.registry`. A module a norm, because DVC tracks code by file: a run
+and a line in `normlab.norms.names`. A module a norm, because DVC tracks code by file: a run
 depends on its own norm's file alone, so that a new norm or a change in one retrains no other.
 """

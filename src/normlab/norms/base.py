@@ -128,7 +128,7 @@ class RunningNorm2d(Norm2d):
 
 
 def norm_class(name: str) -> type[nn.Module]:
-    """The class of the norm called `name` in `normlab.base.registry`."""
+    """The class of the norm called `name` in `normlab.norms.names`."""
     return import_module(f"normlab.norms.{name}").Norm
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from normlab.base.registry import NORMS
+from normlab.norms.names import NORMS
 from normlab.report.results import (
     Result,
     best,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import NamedTuple
 
-from normlab.base.registry import NORMS
+from normlab.norms.names import NORMS
 from normlab.report.results import Result, differences, find, norm_name
 
 LITTLE = 0.01  #: what passes for little: a point of accuracy

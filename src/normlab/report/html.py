@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
-from normlab.base import files
 from normlab.report import figures, findings, page
 from normlab.report.results import (
     COLUMNS,
@@ -18,6 +17,7 @@ from normlab.report.results import (
     norm_name,
     standard_error,
 )
+from normlab.utils import files
 
 
 def write(path: Path, results: list[Result], setup: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ in .dvc/config names, is what `python -m normlab.report.page` writes; a test com
 
 from pathlib import Path
 
-from normlab.base import files
+from normlab.utils import files
 
 PAGE = Path(".dvc/page.html")
 VEGA_LITE = "5.21"  #: of the major version that DVC's templates are written for

@@ -11,10 +11,10 @@ from math import isnan
 from pathlib import Path
 from statistics import mean
 
-from normlab.base import files
-from normlab.base.errors import NormlabError
 from normlab.report import seeds
 from normlab.report.results import markdown_table, norm_name, percent
+from normlab.utils import files
+from normlab.utils.errors import NormlabError
 
 ANCHORS = Path("benchmarks/anchors.csv")  #: the best test accuracies that others report
 Table = list[list[str]]

@@ -9,10 +9,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from normlab.base import files
-from normlab.base.errors import NormlabError
-from normlab.base.layout import run_files
-from normlab.base.registry import NORMS
+from normlab.config.paths import run_files
+from normlab.norms.names import NORMS
+from normlab.utils import files
+from normlab.utils.errors import NormlabError
 
 SETS = ("test", "val", "train")
 #: What tables show. The micro-F1 of single labels is the accuracy; summary.csv alone repeats it.

@@ -14,11 +14,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from normlab.base import files
-from normlab.base.errors import NormlabError
-from normlab.base.layout import RESULTS
-from normlab.base.registry import NORMS
+from normlab.config.paths import RESULTS
+from normlab.norms.names import NORMS
 from normlab.report.results import COLUMNS, ERRORS, Training, markdown_table, norm_name
+from normlab.utils import files
+from normlab.utils.errors import NormlabError
 
 PATH = Path("data/seeds.csv")
 SETUP = RESULTS / "setup.json"  #: the params that results are of; the stage plots writes it
@@ -33,7 +33,7 @@ MEANS = ("compile", "devices", "on_divergence")
 
 
 def recipe(config: Mapping[str, Any]) -> str:
-    """A digest of the RECIPE part of `config`, the content of a `normlab.base.params.Params`."""
+    """A digest of the RECIPE part of `config`, the content of a `normlab.config.params.Params`."""
     chosen = {name: config[name] for name in RECIPE}
     chosen["train"] = {key: value for key, value in config["train"].items() if key not in MEANS}
     content = json.dumps(chosen, sort_keys=True)

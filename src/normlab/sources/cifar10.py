@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from normlab.base import files
-from normlab.base.errors import NormlabError
-from normlab.base.progress import track
 from normlab.data.images import SIZE, Images
 from normlab.sources import fetch
+from normlab.utils import files
+from normlab.utils.errors import NormlabError
+from normlab.utils.progress import track
 
 MIRROR = "NORMLAB_MIRROR"  #: environment variable: a folder or base URL that is tried first
 

@@ -11,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from normlab.base import files
-from normlab.base.errors import NormlabError
-from normlab.base.progress import track
+from normlab.utils import files
+from normlab.utils.errors import NormlabError
+from normlab.utils.progress import track
 
 START = 10  #: seconds for a server to be found, to connect and to begin an answer
 STALL = 20  #: seconds without a byte after which a download is given up

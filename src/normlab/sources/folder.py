@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from normlab.base.errors import NormlabError
-from normlab.base.progress import track
 from normlab.data.images import SIZE, Images
 from normlab.sources.pictures import decode, visible
+from normlab.utils.errors import NormlabError
+from normlab.utils.progress import track
 
 NEEDED = (
     f"needed are at least 2 classes, each with {SIZE}x{SIZE} images "

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from normlab.base.errors import NormlabError
+from normlab.utils.errors import NormlabError
 
 #: what systems leave in folders, in lower case, beside what a dot hides
 CLUTTER = {

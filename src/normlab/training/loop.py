@@ -13,17 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from normlab.base import files, progress
-from normlab.base.architecture import flops_per_image
-from normlab.base.errors import NormlabError
-from normlab.base.layout import run_files
-from normlab.base.params import Train
 from normlab.compute import distributed, runtime
 from normlab.compute.inference import BATCH_SIZE, normalize, over_images
 from normlab.compute.runtime import Runtime
+from normlab.config.params import Train
+from normlab.config.paths import run_files
 from normlab.data import distribution
 from normlab.data.images import Images
 from normlab.nets import checkpoint
+from normlab.nets.architecture import flops_per_image
 from normlab.nets.checkpoint import Spec
 from normlab.nets.resnet import ResNet, constrained
 from normlab.norms.base import norm_class
@@ -31,6 +29,8 @@ from normlab.training.augmentation import Draws, crop, draw, pad
 from normlab.training.loss import cross_entropy
 from normlab.training.optim import base_lr, make_optimizer, schedule, set_lr
 from normlab.training.resume import Scratch
+from normlab.utils import files, progress
+from normlab.utils.errors import NormlabError
 
 LOG_FIELDS = ("epoch", "lr", "train_loss", "val_loss", "train_error", "val_error")
 Row = dict[str, Any]  #: one line of the log, keys as in LOG_FIELDS

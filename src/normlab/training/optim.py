@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from normlab.base.params import Train
+from normlab.config.params import Train
 
 REFERENCE_BATCH = 128  #: the batch size that params.yaml's `train.lr` is meant for
 

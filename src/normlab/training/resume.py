@@ -20,8 +20,8 @@ from typing import IO, Any
 
 import torch
 
-from normlab.base import files
-from normlab.base.layout import scratch_root
+from normlab.config.paths import scratch_root
+from normlab.utils import files
 
 
 def fingerprint(determinants: dict[str, Any]) -> str:
@@ -37,7 +37,7 @@ def fingerprint(determinants: dict[str, Any]) -> str:
 
 def _decides(module: str) -> bool:
     """Whether what a training writes can follow from `module`, as dvc.yaml has it."""
-    return module == "normlab.base.architecture" or module.split(".")[1] != "base"
+    return module == "normlab.nets.architecture" or module.split(".")[1] != "base"
 
 
 class Scratch:

@@ -4,6 +4,7 @@ Every stage reads the whole file through `load`, so a wrong value anywhere stops
 before it touches anything.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,12 +17,13 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    create_model,
     model_validator,
 )
 
-from normlab.base.architecture import WIDTHS
-from normlab.base.errors import NormlabError
-from normlab.base.registry import NORMS
+from normlab.nets.architecture import WIDTHS
+from normlab.norms.names import NORMS
+from normlab.utils.errors import NormlabError
 
 DATASETS = ("cifar10", "digits")
 
@@ -74,6 +76,12 @@ def _quantiles(value: list[float]) -> list[float]:
     return value
 
 
+def _distinct(value: list[int]) -> list[int]:
+    if len(set(value)) < len(value):
+        raise ValueError("must be different numbers")
+    return value
+
+
 def _milestones(value: list[float]) -> list[float]:
     if any(not 0 < m < 1 for m in value) or sorted(set(value)) != value:
         raise ValueError("must be increasing fractions of the training, between 0 and 1")
@@ -81,6 +89,7 @@ def _milestones(value: list[float]) -> list[float]:
 
 
 Norm = Annotated[str, BeforeValidator(_norm)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Groups = Annotated[int, AfterValidator(_groups)]
 
 
@@ -108,7 +117,23 @@ class Split(_Section):
 
 class Model(_Section):
     n: int = Field(ge=1, le=200)
+
+
+class NoOptions(_Section):
+    pass
+
+
+class GroupOptions(_Section):
     groups: Groups
+
+
+#: options of norms that have any
+NORM_OPTIONS: dict[str, type[_Section]] = {"gn": GroupOptions}
+Norms = create_model(
+    "Norms",
+    __base__=_Section,
+    **{name: (NORM_OPTIONS.get(name, NoOptions), ...) for name in NORMS},  # type: ignore[call-overload]
+)
 
 
 class Train(_Section):
@@ -125,21 +150,35 @@ class Train(_Section):
     patience: int = Field(ge=1)
     crop_padding: int = Field(ge=0, le=16)
     flip: bool
-    precision: Literal["float32", "bfloat16"]
-    compile: Annotated[Literal["auto", True, False], BeforeValidator(_compile)]
-    devices: int = Field(ge=1, le=4096)
-    on_divergence: Literal["stop", "record"]
+    precision: Literal["float32", "tf32", "bfloat16"]
 
     @model_validator(mode="after")
-    def _keys_fit_each_other(self) -> "Train":
-        if self.compile is True and self.devices > 1:
-            raise ValueError("train.compile = True: must be auto or false with train.devices > 1")
+    def _warmup_ends(self) -> "Train":
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"train.warmup_epochs = {self.warmup_epochs:g}: "
                 f"must be less than train.epochs = {self.epochs}"
             )
         return self
+
+
+class Compute(_Section):
+    compile: Annotated[Literal["auto", True, False], BeforeValidator(_compile)]
+    devices: int = Field(ge=1, le=4096)
+    on_divergence: Literal["stop", "record"]
+
+    @model_validator(mode="after")
+    def _compiles_on_one_device(self) -> "Compute":
+        if self.compile is True and self.devices > 1:
+            raise ValueError(
+                "compute.compile = True: must be auto or false with compute.devices > 1"
+            )
+        return self
+
+
+class Repeat(_Section):
+    seeds: Annotated[list[Seed], AfterValidator(_distinct)]
+    batch_sizes: Annotated[list[BatchSize], AfterValidator(_distinct)]
 
 
 class Features(_Section):
@@ -155,15 +194,22 @@ class Params(_Section):
     """The whole of params.yaml. What each key means is said in the file itself."""
 
     dataset: Annotated[str, BeforeValidator(_dataset)]
-    seed: int = Field(ge=0, lt=2**31)
+    seed: Seed
     norm: Norm
     batch_size: BatchSize
     comparison: Comparison
     split: Split
     model: Model
+    norms: Norms  # type: ignore[valid-type]
     train: Train
+    compute: Compute
+    repeat: Repeat
     features: Features
     plots: Plots
+
+    def groups(self, norm: str) -> int:
+        """Groups of channels of `norm`; 1 of one that has none."""
+        return getattr(getattr(self.norms, norm), "groups", 1)
 
 
 class Run(_Section):
@@ -172,13 +218,12 @@ class Run(_Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     norm: Norm
     batch_size: BatchSize
-    groups: Groups
 
 
-def check_run(name: str, norm: str, batch_size: int, groups: int) -> None:
+def check_run(name: str, norm: str, batch_size: int) -> None:
     """Raise `NormlabError`, naming the first wrong value, for a run that cannot be trained."""
     try:
-        Run(name=name, norm=norm, batch_size=batch_size, groups=groups)
+        Run(name=name, norm=norm, batch_size=batch_size)
     except ValidationError as error:
         raise NormlabError(f"dvc.yaml: run {name}: {_first_wrong(error, Run)}") from None
 
@@ -234,7 +279,7 @@ def _first_wrong(error: ValidationError, model: type[_Section]) -> str:
         return f"{named}: is no key; allowed are {_keys(model, location[:-1])}"
     if kind == "model_type":
         return f"{key or 'the file'} = {value}: must hold the keys {_keys(model, location)}"
-    if kind == "value_error" and message.startswith(f"{key}."):
+    if kind == "value_error" and re.match(rf"{re.escape(key)}\.\w+ = ", message):
         return message  # a rule over several keys names them itself
     if kind == "float_type":  # YAML 1.1 takes 1e-3 for a text
         message = "must be a number, such as 0.001 or 1.0e-3"
@@ -245,4 +290,4 @@ def _keys(model: Any, location: Sequence[int | str]) -> str:
     """The keys of the section of `model` at `location`."""
     for name in location:
         model = model.model_fields[name].annotation
-    return ", ".join(model.model_fields)
+    return ", ".join(model.model_fields) or "none"

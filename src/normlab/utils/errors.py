@@ -7,8 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -38,22 +36,11 @@ class NormlabError(Exception):
 
 
 def run_command(command: Callable[..., Any]) -> None:
-    """Run `command` as a typer command; see `run_app` for what becomes of its errors.
-
-    As a stage that DVC runs, it also fails when its code or params changed meanwhile.
-    """
+    """Run `command` as a typer command; see `run_app` for what becomes of its errors."""
     import typer
 
-    from normlab.base import pipeline
-
-    @wraps(command)
-    def checked(*arguments: Any, **options: Any) -> None:
-        stage = os.environ.get("DVC_STAGE")
-        with pipeline.unchanged(stage) if stage else nullcontext():
-            command(*arguments, **options)
-
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(checked)
+    app.command()(command)
     run_app(app)
 
 

@@ -1,17 +1,19 @@
 """What dvc.yaml says: its runs, and what a stage depends on."""
 
+import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import reduce
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import reduce, wraps
 from operator import getitem
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from normlab.base import files, params
-from normlab.base.errors import NormlabError
+from normlab.config import params
+from normlab.utils import files
+from normlab.utils.errors import NormlabError, run_command
 
 
 def runs(path: Path | str = "dvc.yaml") -> dict[str, dict[str, Any]]:
@@ -40,6 +42,21 @@ def resolve(text: str, values: Any) -> str:
 
 def _value(name: str, values: Any) -> Any:
     return reduce(getitem, name.split("."), values)
+
+
+def run_stage(main: Callable[..., None]) -> None:
+    """Run `main` as the command of a stage.
+
+    When DVC runs it, it also fails if the stage's code or params change meanwhile (`unchanged`).
+    """
+
+    @wraps(main)
+    def guarded(*arguments: Any, **options: Any) -> None:
+        stage = os.environ.get("DVC_STAGE")
+        with unchanged(stage) if stage else nullcontext():
+            main(*arguments, **options)
+
+    run_command(guarded)
 
 
 @contextmanager

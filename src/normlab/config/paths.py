@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-CHECKED = Path("data/params.ok")
 TRAIN_IMAGES = Path("data/images/train.safetensors")
 TEST_IMAGES = Path("data/images/test.safetensors")
 SPLIT = Path("data/split.json")

@@ -1,1 +1,0 @@
-"""The ground floor, which every other room may use: parameters, names, places, files, errors."""

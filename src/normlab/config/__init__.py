@@ -1,0 +1,1 @@
+"""What the study is: its params, its paths, what dvc.yaml says."""

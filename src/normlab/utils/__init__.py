@@ -1,0 +1,1 @@
+"""Tools that any project could have: files that are whole or absent, errors, progress."""
