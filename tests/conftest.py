@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 # Before torch is imported: several threads of a small computation mostly wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -69,15 +70,22 @@ class Workspace:
     def keep_runs(self, *names: str) -> None:
         """Leave only some runs in dvc.yaml, so that a test of the pipeline takes less time."""
         path = self.path / "dvc.yaml"
-        lines = path.read_text().splitlines(keepends=True)
-        runs = list(yaml.safe_load("".join(lines))["stages"]["train"]["foreach"])
-        dropped = [name for name in runs if name not in names]
+        content = yaml.safe_load(path.read_text())
+        runs = set(content["stages"]["train"]["foreach"])
 
-        def belongs(line: str) -> bool:
-            text = line.strip()
-            return any(text.startswith((f"{name}: {{", f"data/runs/{name}/")) for name in dropped)
+        def keep(node: Any) -> Any:
+            if isinstance(node, dict):
+                kept = names if runs <= set(node) else node  # the map of runs
+                return {k: keep(v) for k, v in node.items() if here(k) and k in kept}
+            return (
+                [keep(value) for value in node if here(value)] if isinstance(node, list) else node
+            )
 
-        path.write_text("".join(line for line in lines if not belongs(line)))
+        def here(value: Any) -> bool:
+            parts = str(value).split("/")
+            return parts[:2] != ["data", "runs"] or parts[2] in (*names, "${key}")
+
+        path.write_text(yaml.safe_dump(keep(content), sort_keys=False))
 
 
 def copy_repository(target: Path) -> Workspace:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from normlab.compute import runtime
+from normlab.compute.runtime import make_runtime
 from normlab.config import pipeline
 from normlab.config.paths import run_files
 from normlab.data.images import SIZE
@@ -42,7 +42,7 @@ def predict(run: str, paths: Sequence[Path]) -> list[Prediction]:
     pictures, resized = zip(*map(read, found), strict=True)
     if any(resized):
         print(f"resized to {SIZE}x{SIZE}: {sum(resized)} of {len(found)} images", file=sys.stderr)
-    classify = Classifier(model, spec, runtime.make("float32", False, 0))
+    classify = Classifier(model, spec, make_runtime("float32", False, 0))
     best = classify(torch.from_numpy(np.stack(pictures))).softmax(1).max(1)
     labels = [spec.classes[index] for index in best.indices.tolist()]
     return list(map(Prediction, found, labels, best.values.tolist()))

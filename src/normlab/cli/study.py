@@ -50,10 +50,11 @@ def run(jobs: int | None, root: Path | str = ".") -> None:
         print("everything is up to date")
         show_summary(root / RESULTS)
         return
-    train = params.load(root / "params.yaml").train
-    cards = gpus() if train.devices == 1 else []
-    jobs = jobs or (1 if train.devices > 1 else len(cards) or RUNS_ON_CPU)
-    threads = max(1, joblib.cpu_count() // (min(jobs, len(names)) * train.devices))
+    config = params.load(root / "params.yaml")
+    devices = config.compute.devices
+    cards = gpus() if devices == 1 else []
+    jobs = jobs or (1 if devices > 1 else len(cards) or RUNS_ON_CPU)
+    threads = max(1, joblib.cpu_count() // (min(jobs, len(names)) * devices))
     # --single-item: a stage that another `dvc repro` is reading the outputs of cannot even be
     # checked, DVC's lock on them refuses; the stages above the runs are done already.
     runs = []
@@ -65,7 +66,7 @@ def run(jobs: int | None, root: Path | str = ".") -> None:
         runs.append(Repro(name, targets, root, share))
     with caught_signals() as caught:
         finish([Repro("data", ["split"], root)], 1, Board(), caught)
-        with Board([Row(name, train.epochs, note="waiting") for name in names]) as board:
+        with Board([Row(name, config.train.epochs, note="waiting") for name in names]) as board:
             finish(runs, jobs, board, caught)
         finish([Repro("plots", [], root)], 1, None, caught)
     show_summary(root / RESULTS)

@@ -72,6 +72,12 @@ def write_csv(path: Path | str, rows: Iterable[Mapping[str, Any]], fields: Seque
         writer.writerows(rows)
 
 
+def append_csv(path: Path | str, row: Mapping[str, Any], fields: Sequence[str]) -> None:
+    """Add `row` to what `write_csv` wrote, in place: who follows the file sees it."""
+    with Path(path).open("a", newline="", encoding="utf-8") as file:
+        csv.DictWriter(file, fields, lineterminator="\n").writerow(row)
+
+
 def read_csv(path: Path | str) -> list[dict[str, str]]:
     with Path(path).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         return list(csv.DictReader(file))
