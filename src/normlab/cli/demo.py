@@ -40,12 +40,11 @@ def run(jobs: int | None) -> None:
     from dvc.utils.hydra import apply_overrides
 
     copy = scratch_root() / "demo"
-    with locked(copy):
+    with locked(copy), files.atomic_folder(FOLDER / RESULTS) as folder:
         copy_pipeline(copy)
         apply_overrides(copy / "params.yaml", OVERRIDES)
         study.run(jobs, copy)
-        with files.atomic(FOLDER) as folder:
-            shutil.copytree(copy / RESULTS, folder / RESULTS)
+        shutil.copytree(copy / RESULTS, folder, dirs_exist_ok=True)
     print(
         f"\nNow look at {FOLDER / RESULTS / 'report.html'}, and try\n"
         "    make install && source .venv/bin/activate\n"
