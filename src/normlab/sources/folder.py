@@ -36,20 +36,25 @@ def load(root: Path) -> tuple[Images, Images]:
     if others:
         line = f"{root}: files in no class, left out: {len(others)}, such as {others[0]}"
         print(line, file=sys.stderr)
-    return _read(root / "train", classes), _read(root / "test", classes)
+    train, test = (_find(root / part, classes) for part in ("train", "test"))
+    return _read(root / "train", train, classes), _read(root / "test", test, classes)
 
 
-def _read(folder: Path, classes: tuple[str, ...]) -> Images:
-    paths: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        found = below(folder / name, _refuse) if (folder / name).is_dir() else []
-        if not found:
+def _find(folder: Path, classes: tuple[str, ...]) -> list[list[Path]]:
+    """The files of each class."""
+    found = []
+    for name in classes:
+        found.append(below(folder / name, _refuse) if (folder / name).is_dir() else [])
+        if not found[-1]:
             raise NormlabError(f"{folder / name}: holds no images; {NEEDED}")
-        paths += found
-        labels += [label] * len(found)
+    return found
+
+
+def _read(folder: Path, found: list[list[Path]], classes: tuple[str, ...]) -> Images:
+    paths = [path for part in found for path in part]
+    labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(part) for part in found])
     pixels = [_pixels(path) for path in track(paths, f"reading {folder}", len(paths))]
-    return Images(np.stack(pixels), np.array(labels, np.int64), classes)
+    return Images(np.stack(pixels), labels, classes)
 
 
 def _refuse(error: OSError) -> None:

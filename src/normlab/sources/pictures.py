@@ -4,12 +4,16 @@ import io
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from normlab.utils.errors import NormlabError
+
+# Texts and colour profiles of sound images exceed the 1 MB that Pillow allows each.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 #: what systems leave in folders, in lower case, beside what a dot hides
 CLUTTER = {
@@ -59,10 +63,13 @@ def decode(path: Path) -> Image.Image:
         with warnings.catch_warnings(action="ignore"):  # what cannot be read is told below
             image = Image.open(content)
             kind = image.format
-            ImageOps.exif_transpose(image, in_place=True)
+            image.load()
+            with suppress(Exception):  # EXIF data are often broken, in images that are not
+                ImageOps.exif_transpose(image, in_place=True)
             return _rgb(image)
     except UnidentifiedImageError:
-        raise NormlabError(f"{path}: is no image of a kind that Pillow reads") from None
+        line = f"{path}: is no image, a damaged one, or of a kind that Pillow does not read"
+        raise NormlabError(line) from None
     except Image.DecompressionBombError as error:
         raise NormlabError(f"{path}: is too large; save it smaller ({error})") from None
     except NormlabError as error:
