@@ -20,7 +20,7 @@ def main() -> None:
     repeated = seeds.read(seeds.PATH, seeds.recipe(setup))
     usual = config.comparison.batch_size
     found = [results.load(run, usual, repeated) for run in pipeline.runs()]
-    with files.atomic(paths.RESULTS) as folder:
+    with files.atomic_folder(paths.RESULTS) as folder:
         files.write_json(folder / seeds.SETUP.name, setup)
         results.write_tables(folder, found)
         figures.draw_all(folder / "figures", found, options.dpi, options.format)

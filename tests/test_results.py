@@ -189,10 +189,17 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     path.mkdir()
     (path / "old").touch()
-    with files.atomic(path) as temporary:
-        temporary.mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    with files.atomic_folder(link) as temporary:
         (temporary / "new").touch()
     assert [file.name for file in path.iterdir()] == ["new"]
+    assert link.is_symlink()
+    with pytest.raises(ZeroDivisionError), files.atomic_folder(path) as temporary:
+        (temporary / "half").touch()
+        raise ZeroDivisionError
+    assert [file.name for file in path.iterdir()] == ["new"]
+    assert sorted(tmp_path.iterdir()) == [path, link]
 
 
 SETUP = {

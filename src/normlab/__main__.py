@@ -38,12 +38,7 @@ def predict(images: Images, run: RunName = "main", csv: Csv = None) -> None:
     """Classify image files with a trained run."""
     from normlab.cli import predict
 
-    predictions = predict.predict(run, images)
-    width = max(len(prediction.label) for prediction in predictions)
-    for prediction in predictions:
-        print(f"{prediction.label:{width}}  {prediction.probability:7.2%}  {prediction.file}")
-    if csv:
-        predict.write(csv, predictions)
+    predict.run(run, images, csv)
 
 
 @app.command()

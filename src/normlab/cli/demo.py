@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from normlab.cli import study
-from normlab.config.paths import RESULTS, scratch_root
+from normlab.config.paths import RESULTS, SCRATCH, scratch_root
 from normlab.utils import files
 from normlab.utils.errors import NormlabError
 
@@ -40,12 +40,11 @@ def run(jobs: int | None) -> None:
     from dvc.utils.hydra import apply_overrides
 
     copy = scratch_root() / "demo"
-    with locked(copy):
+    with locked(copy), files.atomic_folder(FOLDER / RESULTS) as folder:
         copy_pipeline(copy)
         apply_overrides(copy / "params.yaml", OVERRIDES)
         study.run(jobs, copy)
-        with files.atomic(FOLDER) as folder:
-            shutil.copytree(copy / RESULTS, folder / RESULTS)
+        shutil.copytree(copy / RESULTS, folder, dirs_exist_ok=True)
     print(
         f"\nNow look at {FOLDER / RESULTS / 'report.html'}, and try\n"
         "    make install && source .venv/bin/activate\n"
@@ -56,8 +55,10 @@ def run(jobs: int | None) -> None:
 
 @contextmanager
 def locked(copy: Path) -> Iterator[None]:
-    """Keep the folder `copy` to this process."""
+    """Keep the folder `copy` to this process; raise `NormlabError` if it is not a demo's."""
     copy.mkdir(parents=True, exist_ok=True)
+    if any(copy.iterdir()) and not (copy / "lock").exists():
+        raise NormlabError(f"{copy}: holds other files; set {SCRATCH} to another folder")
     with (copy / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -37,11 +37,10 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def _dataset(value: Any) -> str:
-    if isinstance(value, str) and (
-        value in DATASETS or (value.startswith("folder:") and value != "folder:")
-    ):
+    # An experiment may run in another folder, where a relative path would lead elsewhere.
+    if isinstance(value, str) and (value in DATASETS or value.startswith(("folder:/", "folder:~"))):
         return value
-    raise ValueError(f"must be one of {', '.join(DATASETS)}, folder:<path>")
+    raise ValueError(f"must be one of {', '.join(DATASETS)}, folder:<absolute path>")
 
 
 def _norm(value: Any) -> str:
