@@ -6,6 +6,7 @@ from pathlib import Path
 TRAIN_IMAGES = Path("data/images/train.safetensors")
 TEST_IMAGES = Path("data/images/test.safetensors")
 SPLIT = Path("data/split.json")
+REPEATS = Path("data/repeats")
 RESULTS = Path("results")
 SCRATCH = "NORMLAB_SCRATCH"  #: environment variable: the scratch folder
 
@@ -19,6 +20,7 @@ class RunFiles:
         self.log = records / "log.csv"
         self.features = records / "features.safetensors"  #: their distribution after every epoch
         self.environment = records / "environment.json"
+        self.scores = records / "scores.json"
         self.metrics = records / "metrics.json"
         self.predictions = records / "predictions.csv"
         self.quantiles = records / "quantiles.csv"

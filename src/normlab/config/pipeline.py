@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import reduce, wraps
+from itertools import product
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,22 @@ def runs(path: Path | str = "dvc.yaml") -> dict[str, dict[str, Any]]:
                 f"{path}: run {name} is missing among the deps of the stage plots; "
                 "add the line there that the other runs have"
             )
+    return found
+
+
+def repetitions(values: Any, path: Path | str = "dvc.yaml") -> dict[tuple[str, int, int], str]:
+    """Norm, batch size and seed of each training that dvc.yaml repeats, and its stage.
+
+    `values` has what the matrices of these stages name: params.yaml's `seed` and sections
+    `comparison` and `repeat`.
+    """
+    found = {}
+    for name, stage in yaml.safe_load(Path(path).read_text())["stages"].items():
+        if matrix := stage.get("matrix"):
+            axes = (matrix["norm"], matrix["batch_size"], matrix["seed"])
+            lists = [yaml.safe_load(resolve(str(axis), values)) for axis in axes]
+            for norm, size, seed in product(*lists):
+                found[norm, int(size), int(seed)] = f"{name}@{norm}-{size}-{seed}"
     return found
 
 
