@@ -22,9 +22,9 @@ SPEED = {
     "norm": "norm",
     "images_per_s": "images/s",
     "vs_torch_layer": "vs. PyTorch's layer",
-    "step_vs_no_norm": "step vs. no norm",
+    "step_vs_no_norm": "relative step time",
     "vs_plain_loop": "vs. plain loop",
-    "share_of_limit": "share of the limit",
+    "share_of_limit": "fraction of the convolutions' throughput",
     "outside_step": "epoch outside the step",
 }
 JOBS = {
