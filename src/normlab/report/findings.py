@@ -180,14 +180,14 @@ def claims(results: Sequence[Result]) -> list[Claim]:
     if bn and gn and others:
         text = "At a regular batch size GN is better than LN and IN, and little below BN."
         leads = {norm_name(other.norm): gap(other, gn) for other in (*others, bn)}
-        listed = ", ".join(f"{lead.points} on {name}" for name, lead in leads.items())
+        listed = ", ".join(f"{lead.points} over {name}" for name, lead in leads.items())
         evidence = f"GN's lead in points: {listed}."
         *ahead, below = leads.values()
         parts = [*ahead, below.plus(LITTLE)]
         found.append(Claim("Wu & He 2018", text, evidence, parts))
     if bn and bin_:
         lead = gap(bn, bin_)
-        evidence = f"BIN's lead on BN: {lead.points} points."
+        evidence = f"BIN's lead over BN: {lead.points} points."
         found.append(Claim("Nam & Kim 2018", "BIN classifies better than BN.", evidence, [lead]))
     return found
 
