@@ -391,7 +391,7 @@ def test_one_seed_has_numbers_and_no_verdicts(tmp_path: Path) -> None:
     page = report(tmp_path, Study([*RESULTS, BIN]))
     assert '<span class="tag' not in page
     text = answers(page)
-    assert "Batch (BN) wins with 82.00 %" in text
+    assert "Batch (BN) has the highest test accuracy, 82.00 %, and None (NN) the lowest" in text
     assert text.count("significant") == 1  # in the question
     assert not re.search(r"\b(agree|undecided|yes|no)\b|±", text)
 

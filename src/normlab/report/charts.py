@@ -34,7 +34,7 @@ h1 { font-size: 1.4rem; }
 #plots > .wide { grid-column: 1 / -1; }
 .vega-embed { width: 100%; }
 img { max-width: 100%; height: auto; }
-@media print { #plots { display: block; } #plots > div { break-inside: avoid; overflow: visible !important; margin-bottom: 1cm; } #plots svg { max-width: 100%; height: auto; } .vega-embed.has-actions { padding: 0; } summary, .vega-bindings { display: none; } img { max-height: 11cm; } p { display: none; } }
+@media print { #plots { display: block; } #plots > div { break-inside: avoid; overflow: visible !important; margin-bottom: 1cm; } #plots svg { max-width: 100%; height: auto; } .vega-embed.has-actions { padding: 0; } summary, .vega-bindings { display: none; } img { max-height: 9cm; } h1 { break-after: avoid; } body > p { display: none; } }
 </style>
 <script>
 SCRIPT
