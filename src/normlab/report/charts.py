@@ -15,6 +15,8 @@ from normlab.utils import files
 
 PAGE = Path(".dvc/page.html")
 TEMPLATES = Path(".dvc/plots")
+#: what a chart needs of curves.csv or quantiles.csv, beside its values
+COLUMNS = ("label", "epoch", "quantile")
 VEGA_LITE = "5.21"  #: of the major version that the templates are written for
 
 #: DVC puts the plots in the place of {plot_divs}. Its placeholder for scripts is left out: it
@@ -93,9 +95,10 @@ def palette() -> list[str]:
 def fill(
     template: str, rows: Iterable[Mapping[str, str]], y: str, title: str, label: str
 ) -> dict[str, Any]:
-    """The chart that DVC draws of `rows` over their column `epoch`, for a page to be read.
+    """The chart that DVC draws of the column `y` of `rows`, over their column `epoch`.
 
-    That page shows one revision, and is scrolled by what would zoom in a chart.
+    Without what a page of one revision has no use for, and without zoom, which would catch a
+    reader's scrolling.
     """
     from dvc_render.vega import VegaRenderer
 
@@ -106,13 +109,6 @@ def fill(
     properties = {"template": template, "template_dir": str(TEMPLATES), "x": "epoch", "y": y,
                   "title": title, "y_label": label}  # fmt: skip
     return _without(VegaRenderer(data, title, **properties).get_filled_template())
-
-
-COLUMNS = (
-    "label",
-    "epoch",
-    "quantile",
-)  #: of curves.csv and quantiles.csv, beside a chart's values
 
 
 def _without(part: Any) -> Any:
