@@ -195,7 +195,7 @@ def prepare(path: Path, other: str = "bn") -> Workspace:
     (made.path / "dvc.lock").unlink(missing_ok=True)
     shutil.rmtree(made.path / "results", ignore_errors=True)
     made.set(dataset="digits", model__n=1, split__val_size=0.8)
-    made.set(train__epochs=2, train__warmup_epochs=1)
+    made.set(train__epochs=2, train__warmup_epochs=1, repeat__seeds=[], repeat__batch_sizes=[])
     made.keep_runs("main", other)
     return made
 

@@ -59,8 +59,8 @@ def test_experiments_are_compared_and_applied(finished: Workspace, grid: dict[st
     params = json.loads(finished.run("dvc", "params", "diff", bn, nn, "--json").stdout)
     assert params == {"params.yaml": {"norm": {"old": "bn", "new": "nn"}}}
     metrics = json.loads(finished.run("dvc", "metrics", "diff", bn, nn, "--json").stdout)
-    assert set(metrics["results/metrics.json"]) == {
-        f"main.{name}" for name in ("val", "test", "f1")
+    assert {path: set(changed) for path, changed in metrics.items()} == {
+        "data/runs/main/metrics.json": {"val", "test", "f1"}
     }
     page = finished.path / "compared"
     finished.run("dvc", "plots", "diff", bn, nn, "--out", str(page))

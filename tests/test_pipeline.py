@@ -143,7 +143,7 @@ def test_every_run_is_among_the_deps_of_plots() -> None:
     runs = pipeline.runs(ROOT / "dvc.yaml")
     assert len(runs) == 9
     for run in runs:
-        for file in ("log.csv", "metrics.json", "predictions.csv", "quantiles.csv"):
+        for file in ("log.csv", "scores.json", "predictions.csv", "quantiles.csv"):
             assert f"data/runs/{run}/{file}" in definition("plots")["deps"]
 
 
@@ -284,7 +284,7 @@ def test_an_edit_while_a_stage_runs_does_not_pass_for_what_ran(finished: Workspa
         ("plots__dpi", "", ""),
         ("", "src/normlab/norms/bn.py", "src/normlab/norms/bn.py"),
         ("", "src/normlab/norms/ln.py", ""),
-        ("", "src/normlab/report/charts.js", ""),
+        ("", "src/normlab/report/report.html.j2", ""),
     ],
 )
 def test_only_what_a_stage_depends_on_must_stay(

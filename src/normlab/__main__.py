@@ -41,18 +41,6 @@ def predict(images: Images, run: RunName = "main", csv: Csv = None) -> None:
     predict.run(run, images, csv)
 
 
-@app.command()
-def seeds() -> None:
-    """Gather runs with several seeds from DVC's experiments into data/seeds.csv."""
-    from normlab.report import seeds
-    from normlab.utils import files
-
-    rows = seeds.collect()
-    files.write_csv(seeds.PATH, rows, seeds.FIELDS)
-    print(seeds.table(rows), end="")
-    print(f"written to {seeds.PATH}; `dvc repro` puts the current recipe's into the report")
-
-
 @app.command(hidden=True)
 def merge_lock(base: Path, ours: Path, theirs: Path) -> None:
     """Merge dvc.lock for Git (`make install` registers this)."""

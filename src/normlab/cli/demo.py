@@ -13,7 +13,7 @@ from normlab.utils.errors import NormlabError
 
 FOLDER = Path("demo-results")  #: where the results are put for looking at
 #: what a pipeline needs of the repository
-COPIED = (".dvc/config", ".dvc/page.html", ".dvc/plots", ".dvcignore", "data/seeds.csv",
+COPIED = (".dvc/config", ".dvc/page.html", ".dvc/plots", ".dvcignore", "data/repeats",
           "dvc.yaml", "params.yaml", "src", "stages")  # fmt: skip
 #: as `dvc exp run -S` takes them
 OVERRIDES = [
@@ -22,6 +22,8 @@ OVERRIDES = [
     "comparison.batch_size=8",
     "comparison.small_batch_size=4",
     "model.n=1",
+    "repeat.seeds=[]",
+    "repeat.batch_sizes=[]",
     "train.epochs=8",
     "train.warmup_epochs=3",
     "train.optimizer=adamw",  # learns in fewer steps than sgd

@@ -6,6 +6,7 @@ from pathlib import Path
 TRAIN_IMAGES = Path("data/images/train.safetensors")
 TEST_IMAGES = Path("data/images/test.safetensors")
 SPLIT = Path("data/split.json")
+REPEATS = Path("data/repeats")
 RESULTS = Path("results")
 SCRATCH = "NORMLAB_SCRATCH"  #: environment variable: the scratch folder
 
@@ -31,7 +32,7 @@ def run_files(run: str) -> RunFiles:
 
 def repeat_file(norm: str, batch_size: int, seed: int) -> Path:
     """What the stage `repeat` and its siblings write."""
-    return Path(f"data/repeats/{norm}-{batch_size}-{seed}.json")
+    return REPEATS / f"{norm}-{batch_size}-{seed}.json"
 
 
 def scratch_root() -> Path:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import reduce, wraps
+from itertools import product
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def runs(path: Path | str = "dvc.yaml") -> dict[str, dict[str, Any]]:
     Raises `NormlabError` when the stage `plots` does not depend on each of them: DVC would then
     neither rerun it for that run nor fetch the run's files.
     """
-    stages = yaml.safe_load(Path(path).read_text())["stages"]
+    stages = definitions(path)
     found: dict[str, dict[str, Any]] = stages["train"]["foreach"]
     for name in found:
         if f"data/runs/{name}/log.csv" not in stages["plots"]["deps"]:
@@ -30,6 +31,22 @@ def runs(path: Path | str = "dvc.yaml") -> dict[str, dict[str, Any]]:
                 f"{path}: run {name} is missing among the deps of the stage plots; "
                 "add the line there that the other runs have"
             )
+    return found
+
+
+def repetitions(values: Any, path: Path | str = "dvc.yaml") -> dict[tuple[str, int, int], str]:
+    """Norm, batch size and seed of each training that dvc.yaml repeats, and its stage.
+
+    `values` has what the matrices of these stages name: params.yaml's `seed` and sections
+    `comparison` and `repeat`.
+    """
+    found = {}
+    for name, stage in definitions(path).items():
+        if matrix := stage.get("matrix"):
+            axes = (matrix["norm"], matrix["batch_size"], matrix["seed"])
+            lists = [yaml.safe_load(resolve(str(axis), values)) for axis in axes]
+            for norm, size, seed in product(*lists):
+                found[norm, int(size), int(seed)] = f"{name}@{norm}-{size}-{seed}"
     return found
 
 
@@ -89,9 +106,9 @@ def parse(stage: str) -> tuple[str, dict[str, Any]]:
     return name, dict(zip(definition.get("matrix", ()), place.split("-"), strict=False))
 
 
-def definitions() -> dict[str, Any]:
+def definitions(path: Path | str = "dvc.yaml") -> dict[str, Any]:
     """The stages as dvc.yaml has them."""
-    return yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
+    return yaml.safe_load(Path(path).read_text())["stages"]
 
 
 def inputs(stage: str, item: Mapping[str, Any], data: bool = False) -> dict[str, Any]:
