@@ -118,26 +118,56 @@ def test_a_network_is_used_in_python(origin: Workspace, tmp_path: Path) -> None:
 PIPELINE = """
 stages:
   evaluate:
-    cmd: |
-      echo '{"val": ${batch_size}}' >metrics.json
-    metrics: [metrics.json]
+    foreach: {main: "${batch_size}", bn: "${comparison.batch_size}"}
+    do:
+      cmd: |
+        mkdir -p data/runs/${key} && echo '{"val": ${item}, "f1": 1}' >data/runs/${key}/metrics.json
+      metrics: ["data/runs/${key}/metrics.json"]
 """
 
 
+@pytest.fixture
+def quick(origin: Workspace, tmp_path: Path) -> Workspace:
+    """A clone whose runs take no time: their validation accuracy is their batch size."""
+    made = clone(origin.path, tmp_path / "quick")
+    (made.path / "dvc.yaml").write_text(PIPELINE)
+    made.run("dvc", "repro")
+    shutil.rmtree(made.path / "data/remote")
+    made.run("dvc", "push")
+    commit(made, "quick")
+    return made
+
+
+def test_experiments_are_shown_in_a_narrow_terminal_and_outlive_a_cleaning(
+    quick: Workspace,
+) -> None:
+    for name, batch_size in (("small", 8), ("smaller", 4)):
+        quick.run("dvc", "exp", "run", "-n", name, "-S", f"batch_size={batch_size}")
+        quick.run("git", "restore", "params.yaml", "dvc.lock")
+        quick.run("dvc", "checkout")
+    table = shell(quick, f"COLUMNS=100 {documented('experiments.md', 'dvc exp show')}").stdout
+    cells = [line.split() for line in table.splitlines()]
+    assert ["Experiment", "data/runs/main/metrics.json:val", "batch_size"] in cells
+    assert ["8", "8"] in [row[-2:] for row in cells if "[small]" in row]
+
+    quick.run("dvc", "exp", "remove", "smaller")
+    clean = documented("experiments.md", "dvc gc")
+    assert "Removed 1 objects" in shell(quick, clean.replace("--dry", "--force")).stdout
+    quick.run("dvc", "exp", "apply", "small")
+    assert '"val": 8' in (quick.path / "data/runs/main/metrics.json").read_text()
+
+
 def test_a_pull_request_is_reported_on_where_nothing_was_run(
-    origin: Workspace, tmp_path: Path
+    quick: Workspace, tmp_path: Path
 ) -> None:
     """Each branch has only its own results in its remote."""
-    author = clone(origin.path, tmp_path / "author")
-    (author.path / "dvc.yaml").write_text(PIPELINE)
-    for branch, batch_size in (("main", 128), ("change", 8)):
-        author.run("git", "checkout", "--quiet", "-B", branch)
-        author.set(batch_size=batch_size)
-        author.run("dvc", "repro")
-        shutil.rmtree(author.path / "data/remote")
-        author.run("dvc", "push")
-        commit(author, branch)
-    reader = clone(author.path, tmp_path / "reader")
+    quick.run("git", "checkout", "--quiet", "-b", "change")
+    quick.set(batch_size=8)
+    quick.run("dvc", "repro")
+    shutil.rmtree(quick.path / "data/remote")
+    quick.run("dvc", "push")
+    commit(quick, "change")
+    reader = clone(quick.path, tmp_path / "reader")
     workflow = yaml.safe_load((ROOT / ".ci/report.yaml").read_text())
     commands = [step.get("run", "") for step in workflow["jobs"]["report"]["steps"]]
     [command] = [command for command in commands if command.startswith(".ci/")]
@@ -145,7 +175,7 @@ def test_a_pull_request_is_reported_on_where_nothing_was_run(
     done = shell(reader, command)
     assert done.returncode == 0, done.stderr
     rows = [re.split(r" *\| *", row) for row in (reader.path / "report.md").read_text().split("\n")]
-    assert ["", "metrics.json", "val", "128", "8", "-120", ""] in rows
+    assert ["", "data/runs/main/metrics.json", "val", "128", "8", "-120", ""] in rows
     assert ["", "params.yaml", "batch_size", "128", "8", ""] in rows
     assert reader.run("git", "worktree", "list").stdout.count("\n") == 1
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
-from conftest import Workspace, documented
+from conftest import Workspace
 
 pytestmark = pytest.mark.xdist_group("experiments")  # the grid runs once
 GRID = {"norm": ("bn", "nn")}
@@ -62,18 +62,12 @@ def test_experiments_are_compared_and_applied(finished: Workspace, grid: dict[st
     assert set(metrics["results/metrics.json"]) == {
         f"main.{name}" for name in ("val", "test", "f1")
     }
-    show = documented("experiments.md", "dvc exp show")
-    table = finished.run("sh", "-c", f"COLUMNS=100 {show}").stdout
-    for name, norm in ((bn, "bn"), (nn, "nn")):
-        assert re.search(rf"\[{name}\] +\d+(\.\d+)? +{norm}\b", table)
-    assert "…" not in table
     page = finished.path / "compared"
     finished.run("dvc", "plots", "diff", bn, nn, "--out", str(page))
     content = (page / "index.html").read_text()
     assert bn in content
     assert nn in content
     try:
-        finished.run("sh", "-c", documented("experiments.md", "dvc gc").replace("--dry", "--force"))
         finished.run("dvc", "exp", "apply", nn)
         assert yaml.safe_load((finished.path / "params.yaml").read_text())["norm"] == "nn"
         assert "up to date" in finished.run("dvc", "status").stdout
