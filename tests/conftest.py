@@ -184,6 +184,14 @@ def summary(output: str) -> dict[str, list[float]]:
     return found
 
 
+def documented(page: str, start: str) -> str:
+    """The one command that begins with `start` in the page `docs/<page>`, without its remark."""
+    text = (ROOT / "docs" / page).read_text()
+    lines = rf"^    (?:\$ )?({re.escape(start)}.*(?:\n     .*)*)"
+    [command] = re.findall(lines, text, re.MULTILINE)
+    return command.partition("  #")[0].strip()
+
+
 def stages_run(output: str) -> list[str]:
     """The stages whose commands DVC ran, from what it printed."""
     return re.findall(r"Running stage '(.*?)'", output)
