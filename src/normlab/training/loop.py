@@ -55,7 +55,7 @@ def make_job(
         norm=norm,
         batch_size=batch_size,
         n=config.model.n,
-        groups=config.groups(norm),
+        groups=config.norms.groups(norm),
         classes=images.classes,
         mean=tuple(parts.mean),
         std=tuple(parts.std),
@@ -247,7 +247,7 @@ def train(
     """Train `job` to its end, from where an earlier process was stopped, then `write` the outcome.
 
     Of several processes that share the training, the first writes. `inputs` are what else
-    determines the training, as `config.pipeline.inputs` has it: a stopped training with others
+    determines the training (see config/pipeline.py): a stopped training with other inputs
     starts from scratch. `log`, a CSV file, grows by a row per epoch.
 
     Raises `NormlabError` when the loss is no longer finite, unless `compute.on_divergence` is
