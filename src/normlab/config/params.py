@@ -7,7 +7,7 @@ before it touches anything.
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -130,17 +130,19 @@ class GroupOptions(_Section):
 NORM_OPTIONS: dict[str, type[_Section]] = {"gn": GroupOptions}
 
 
-class _Norms(_Section):
+class Norms(_Section):
+    """What each norm takes of its own."""
+
     def groups(self, norm: str) -> int:
         """Groups of channels of `norm`; 1 of one that has none."""
         return getattr(getattr(self, norm), "groups", 1)
 
 
-Norms = create_model(
-    "Norms",
-    __base__=_Norms,
-    **{name: (NORM_OPTIONS.get(name, NoOptions), ...) for name in NORMS},  # type: ignore[call-overload]
-)
+if TYPE_CHECKING:
+    AllNorms = Norms
+else:  # with a section for each norm
+    sections = {name: (NORM_OPTIONS.get(name, NoOptions), ...) for name in NORMS}
+    AllNorms = create_model("AllNorms", __base__=Norms, **sections)
 
 
 class Train(_Section):
@@ -207,7 +209,7 @@ class Params(_Section):
     comparison: Comparison
     split: Split
     model: Model
-    norms: Norms  # type: ignore[valid-type]
+    norms: AllNorms
     train: Train
     compute: Compute
     repeat: Repeat
