@@ -8,8 +8,6 @@ stages. `make install` registers it with Git for the file that .gitattributes na
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from normlab.utils import files
 from normlab.utils.errors import NormlabError
 
@@ -19,6 +17,8 @@ def merge(base: Path, ours: Path, theirs: Path) -> None:
 
     Raises `NormlabError`, and writes nothing, when both changed one stage in different ways.
     """
+    from dvc.utils.serialize import dumps_yaml  # slow to import
+
     was, mine, other = (_read(path) for path in (base, ours, theirs))
     stages: dict[str, Any] = {}
     for name in dict.fromkeys((*mine["stages"], *other["stages"])):
@@ -32,13 +32,13 @@ def merge(base: Path, ours: Path, theirs: Path) -> None:
         if chosen is not None:
             stages[name] = chosen
     merged = {"schema": mine.get("schema", other.get("schema")), "stages": stages}
-    files.write_text(ours, yaml.safe_dump(merged, sort_keys=False))
+    files.write_text(ours, dumps_yaml(merged))
 
 
 def _read(path: Path) -> dict[str, Any]:
     """A dvc.lock's content; no stages if it is empty, as where both sides added the file."""
+    content = files.read_yaml(path) or {}
     try:
-        content = yaml.safe_load(path.read_text()) or {}
         return {**content, "stages": dict(content.get("stages") or {})}
-    except (yaml.YAMLError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise NormlabError(f"{path}: is no dvc.lock: {error}") from None

@@ -20,6 +20,7 @@ class RunFiles:
         self.features = records / "features.safetensors"  #: their distribution after every epoch
         self.environment = records / "environment.json"
         self.metrics = records / "metrics.json"
+        self.scores = records / "scores.json"
         self.predictions = records / "predictions.csv"
         self.quantiles = records / "quantiles.csv"
 

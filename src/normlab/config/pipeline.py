@@ -5,13 +5,13 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import reduce, wraps
+from itertools import product
 from operator import getitem
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from normlab.config import params
+from normlab.config.paths import run_files
 from normlab.utils import files
 from normlab.utils.errors import NormlabError, run_command
 
@@ -19,24 +19,32 @@ from normlab.utils.errors import NormlabError, run_command
 def runs(path: Path | str = "dvc.yaml") -> dict[str, dict[str, Any]]:
     """All runs by name, as dvc.yaml's one map has them and in its order.
 
-    Raises `NormlabError` when the stage `plots` does not depend on each of them: DVC would then
-    neither rerun it for that run nor fetch the run's files.
+    Raises `NormlabError` when the stage `plots` does not depend on what it reads of each: DVC
+    would then neither rerun it for that run nor fetch the run's files.
     """
-    stages = yaml.safe_load(Path(path).read_text())["stages"]
+    stages = files.read_yaml(path)["stages"]
     found: dict[str, dict[str, Any]] = stages["train"]["foreach"]
     for name in found:
-        if f"data/runs/{name}/log.csv" not in stages["plots"]["deps"]:
-            raise NormlabError(
-                f"{path}: run {name} is missing among the deps of the stage plots; "
-                "add the line there that the other runs have"
-            )
+        made = run_files(name)
+        for file in map(str, (made.log, made.scores, made.predictions, made.quantiles)):
+            if file not in stages["plots"]["deps"]:
+                raise NormlabError(
+                    f"{path}: run {name}: {file} is missing among the deps of the stage plots; "
+                    "add the line there that the other runs have"
+                )
     return found
 
 
-def resolve(text: str, values: Any) -> str:
-    """`text` of dvc.yaml with what its `${train.lr}`, if any, stand for in the nested `values`."""
-    while "${" in text:
-        text = re.sub(r"\$\{(.*?)\}", lambda name: str(_value(name[1], values)), text)
+def resolve(text: Any, values: Any) -> Any:
+    """`text` of dvc.yaml with what its `${train.lr}`, if any, stand for in the nested `values`.
+
+    What is not a text stays as it is; a text that is one `${...}` alone becomes the value itself.
+    """
+    while isinstance(text, str) and "${" in text:
+        if alone := re.fullmatch(r"\$\{([^}]*)\}", text):
+            text = _value(alone[1], values)
+        else:
+            text = re.sub(r"\$\{(.*?)\}", lambda name: str(_value(name[1], values)), text)
     return text
 
 
@@ -81,12 +89,12 @@ def inputs(stage: str) -> dict[str, Any]:
 
     `stage` is named as DVC does: train@bn, or ../dvc.yaml:train@bn in another folder.
     """
-    name, _, run = stage.rpartition(":")[2].partition("@")
-    definition = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][name]
-    item = definition.get("foreach", {}).get(run)
-    context = {**params.load().model_dump(), "key": run, "item": item}
+    name, _, key = stage.rpartition(":")[2].partition("@")
+    definition = files.read_yaml("dvc.yaml")["stages"][name]
+    context = params.load().model_dump()
+    context |= {"key": key, "item": _item(definition, key, context)}
     definition = definition.get("do", definition)
-    names = definition.get("params", [])
+    names = [resolve(name, context) for name in definition.get("params", [])]
     found = {f"params.yaml: {name}": _value(name, context) for name in names}
     for dependency in definition["deps"]:
         path = Path(resolve(dependency, context))
@@ -94,3 +102,12 @@ def inputs(stage: str) -> dict[str, Any]:
             code = sorted(path.rglob("*.*")) if path.is_dir() else [path]
             found.update({str(f): files.sha256(f) for f in code if f.suffix != ".pyc"})
     return found
+
+
+def _item(definition: dict[str, Any], key: str, values: Any) -> Any:
+    """What `item` is in the stage of a foreach or a matrix that DVC names `key`."""
+    if "matrix" not in definition:
+        return definition.get("foreach", {}).get(key)
+    names, lists = zip(*definition["matrix"].items(), strict=True)
+    items = product(*([resolve(v, values) for v in resolve(choices, values)] for choices in lists))
+    return next(dict(zip(names, i, strict=True)) for i in items if "-".join(map(str, i)) == key)

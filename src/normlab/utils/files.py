@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from normlab.utils.errors import NormlabError
+
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
@@ -70,6 +72,26 @@ def write_csv(path: Path | str, rows: Iterable[Mapping[str, Any]], fields: Seque
         writer = csv.DictWriter(file, fields, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def read_yaml(path: Path | str) -> Any:
+    """The content of a YAML file as DVC reads it: by YAML 1.2, where 010 is ten and 1e-3 a number.
+
+    Raises `NormlabError` for a file that is no YAML, or that gives one key twice.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        return YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise NormlabError(f"{path}: is not UTF-8 text: {error}") from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise NormlabError(f"{path}: is not YAML: {place}{error.problem}") from None
+    except (YAMLError, ValueError, IndexError, RecursionError) as error:  # 2020-13-45, [[[[...
+        raise NormlabError(f"{path}: is not YAML: {error}") from None
 
 
 def read_csv(path: Path | str) -> list[dict[str, str]]:
