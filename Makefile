@@ -11,6 +11,9 @@ INSTALLED := .venv/requirements.txt
 export UV_COMPILE_BYTECODE := 1
 # uv's own list of authorities lacks a company's, which the system's has.
 export UV_SYSTEM_CERTS := 1
+# Where it fails, each difference becomes a conflict: by itself Git would silently leave one side.
+MERGE_DRIVER := .venv/bin/python -m normlab merge-lock %O %A %B || \
+    git merge-file -L ours -L base -L theirs %A /dev/null %B
 
 .PHONY: help install s3 demo study test locked lint format readme lock
 
@@ -28,7 +31,7 @@ $(INSTALLED): requirements.txt
 	.venv/bin/uv pip install --quiet --python .venv/bin/python -r requirements.txt
 	echo "$$PWD/src" >"$$(.venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/normlab.pth"
 	if [ -e .git ]; then \
-	    git config merge.dvc-lock.driver '.venv/bin/python -m normlab merge-lock %O %A %B'; fi
+	    git config merge.dvc-lock.driver '$(MERGE_DRIVER)'; fi
 	cp requirements.txt $@
 
 s3: $(INSTALLED) ## Install what remotes on S3 need, and their test
