@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, Workspace, clone, merge_driver, outputs, stages_run
+from conftest import Workspace, clone, merge_driver, outputs, stages_run
 from dvc.utils.serialize import dumps_yaml
 
 from normlab.cli import lockfile
@@ -54,18 +54,6 @@ def test_figures_do_not_depend_on_the_users_settings(finished: Workspace, tmp_pa
     other.run("python", "-m", "stages.plots")
     after = {p.name: p.read_bytes() for p in (finished.path / "results/figures").iterdir()}
     assert after == before
-
-
-def test_the_folders_name_is_no_part_of_a_command(tmp_path: Path) -> None:
-    place = tmp_path / "Zoë's $(false) [1]"
-    place.mkdir()
-    for name in ("Makefile", "requirements.txt"):
-        shutil.copy(ROOT / name, place)
-    command = ["make", "-n", "--no-print-directory", "install"]
-    made = subprocess.run(command, cwd=place, capture_output=True, text=True)
-    assert ".pth" in made.stdout
-    subprocess.run(["bash", "-n"], input=made.stdout, text=True, check=True)
-    assert "Zoë" not in made.stdout
 
 
 @pytest.mark.slow
