@@ -81,5 +81,5 @@ LOCK := uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-
     --no-emit-index-url --no-emit-find-links
 
 lock: ## Renew the pinned requirements
-	$(LOCK) requirements.in -o requirements.txt
-	$(LOCK) requirements-s3.in -o requirements-s3.txt
+	$(LOCK) pyproject.toml --group dev -o requirements.txt
+	$(LOCK) --group s3 -c requirements.txt -o requirements-s3.txt

@@ -13,7 +13,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Workspace
+
+from normlab.utils import files
 
 
 class Install:
@@ -43,20 +45,20 @@ def install(tmp_path: Path) -> Install:
     return Install(tmp_path / "copy")
 
 
-def wheel(folder: Path, name: str, version: str, files: dict[str, bytes]) -> None:
-    """Write a wheel of the package `name` of `files` into its page of the index `folder`."""
+def wheel(folder: Path, name: str, version: str, contents: dict[str, bytes]) -> None:
+    """Write a wheel of the package `name` of `contents` into its page of the index `folder`."""
     info = f"{name}-{version}.dist-info"
     metadata = {
         "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    files = {**files, **{f"{info}/{file}": text.encode() for file, text in metadata.items()}}
-    record = "".join(f"{file},,\n" for file in (*files, f"{info}/RECORD"))
+    contents |= {f"{info}/{file}": text.encode() for file, text in metadata.items()}
+    contents[f"{info}/RECORD"] = "".join(f"{file},,\n" for file in contents).encode()
     page = folder / name
     page.mkdir(parents=True)
     file = f"{name}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(page / file, "w") as archive:
-        for path, content in {**files, f"{info}/RECORD": record.encode()}.items():
+        for path, content in contents.items():
             entry = zipfile.ZipInfo(path)
             entry.external_attr = 0o100755 << 16  # may be executed
             archive.writestr(entry, content)
@@ -147,3 +149,19 @@ def test_a_partial_clone_is_told_of(filtered: bool, install: Install) -> None:
     done = install.make()
     assert ("complete it: git config --unset" in done.stdout) == filtered
     assert done.stderr == ""
+
+
+def test_the_package_builds_with_all_its_files(workspace: Workspace, tmp_path: Path) -> None:
+    command = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "."]
+    workspace.run("python", *command, "--wheel-dir", str(tmp_path))
+    [path] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        [info] = [name for name in archive.namelist() if name.endswith("/METADATA")]
+        metadata = archive.read(info).decode()
+    listed = workspace.run("git", "ls-files", "-co", "--exclude-standard", "src").stdout.split()
+    assert names == {name.removeprefix("src/") for name in listed}
+    assert "\nLicense-Expression: MIT\n" in metadata
+    assert "\nRequires-Dist: torch\n" in metadata
+    citation = files.read_yaml(workspace.path / "CITATION.cff")
+    assert f"\nVersion: {citation['version']}\n" in metadata
