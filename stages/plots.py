@@ -23,7 +23,7 @@ def main() -> None:
     with files.atomic(paths.RESULTS) as folder:
         files.write_json(folder / seeds.SETUP.name, setup)
         results.write_tables(folder, found)
-        figures.draw_all(folder / "figures", found, options.dpi, options.format)
+        figures.draw_all(folder / "figures", found, options.dpi, "png")
         html.write(folder / "report.html", found, setup)
     results.show_summary(paths.RESULTS)
 

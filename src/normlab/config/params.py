@@ -187,7 +187,6 @@ class Features(_Section):
 
 class Plots(_Section):
     dpi: int = Field(ge=30, le=1200)
-    format: Literal["png", "svg", "pdf"]
 
 
 class Params(_Section):
