@@ -1,6 +1,8 @@
 # Everything runs in .venv; the first target that needs it makes it. There src/ is importable.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 SHELL := /bin/bash
+# pip would install elsewhere, and Python not find the stages in the folder where it starts.
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONSAFEPATH
 export SHELL # DVC runs stages in it: that of the environment may be nologin
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -25,7 +27,7 @@ endef
 export CHECK_PYTHON
 # Where it fails, each difference becomes a conflict: by itself Git would silently leave one side.
 MERGE_DRIVER := .venv/bin/python -m normlab merge-lock %O %A %B || \
-    git merge-file -L ours -L base -L theirs %A /dev/null %B
+    git -c merge.conflictStyle=merge merge-file -L ours -L base -L theirs %A /dev/null %B
 
 .PHONY: help install s3 demo study test locked lint format readme lock
 

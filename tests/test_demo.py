@@ -98,7 +98,12 @@ def test_it_needs_no_git_learns_and_does_nothing_twice(download: Workspace) -> N
     download.keep_runs("main")
     download.set(norm="ln")  # which learns slowest
     path = str(Path(sys.executable).parent)
-    environment = {**download.environment, "PATH": path, "SHELL": "/bin/false"}  # or nologin
+    environment = {
+        **download.environment,
+        "PATH": path,
+        "SHELL": "/bin/false",
+        "PYTHONSAFEPATH": "1",
+    }
 
     def run() -> str:
         command = [sys.executable, "-m", "normlab", "demo"]

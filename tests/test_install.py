@@ -85,7 +85,15 @@ def mirror(tmp_path: Path) -> Iterator[str]:
 
 #: pip's configuration file, and variables; {} is the address of the mirror
 SETTINGS = {
-    "variables": ("", {"PIP_INDEX_URL": "{}", "PIP_USER": "1", "PIP_TRUSTED_HOST": "127.0.0.1"}),
+    "variables": (
+        "",
+        {
+            "PIP_INDEX_URL": "{}",
+            "PIP_USER": "1",
+            "PIP_TARGET": "elsewhere",
+            "PIP_TRUSTED_HOST": "127.0.0.1",
+        },
+    ),
     "file": ("[global]\nindex-url = {}\n[install]\nuser = yes\n", {}),
     "of two indexes": ("[global]\nindex-url = {}/none\nextra-index-url =\n  {}/no\n  {}\n", {}),
     "pages of links": ("[global]\nno-index = true\nfind-links =\n  {}/uv/\n  {}/probe/\n", {}),

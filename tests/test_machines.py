@@ -241,6 +241,7 @@ def test_without_its_python_a_merge_is_an_open_conflict(
 def test_only_a_stage_that_both_changed_is_marked(
     workspace: Workspace, merge: Callable[..., tuple[int, str]]
 ) -> None:
+    workspace.run("git", "config", "merge.conflictStyle", "diff3")  # which would mark all
     code, printed = merge(sys.executable, lock(a=1, b=1), lock(a=2, b=1), lock(a=3, b=2))
     assert code == 1
     assert "error: dvc.lock: both sides changed a; choose" in printed

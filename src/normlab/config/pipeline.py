@@ -23,7 +23,7 @@ def runs(path: Path | str = "dvc.yaml") -> dict[str, dict[str, Any]]:
     would then neither rerun it for that run nor fetch the run's files.
     """
     stages = files.read_yaml(path)["stages"]
-    found: dict[str, dict[str, Any]] = stages["train"]["foreach"]
+    found = {str(name): run for name, run in stages["train"]["foreach"].items()}  # 8: is a number
     for name in found:
         made = run_files(name)
         for file in map(str, (made.log, made.scores, made.predictions, made.quantiles)):
@@ -107,7 +107,7 @@ def inputs(stage: str) -> dict[str, Any]:
 def _item(definition: dict[str, Any], key: str, values: Any) -> Any:
     """What `item` is in the stage of a foreach or a matrix that DVC names `key`."""
     if "matrix" not in definition:
-        return definition.get("foreach", {}).get(key)
+        return {str(name): item for name, item in definition.get("foreach", {}).items()}.get(key)
     names, lists = zip(*definition["matrix"].items(), strict=True)
     items = product(*([resolve(v, values) for v in resolve(choices, values)] for choices in lists))
     return next(dict(zip(names, i, strict=True)) for i in items if "-".join(map(str, i)) == key)
