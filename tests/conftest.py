@@ -32,6 +32,7 @@ class Workspace:
         self.environment = {
             **os.environ,
             "NORMLAB_SCRATCH": str(path / ".scratch"),
+            "GIT_CONFIG_GLOBAL": os.devnull,  # a user's may sign commits
             "GIT_AUTHOR_NAME": "Test",
             "GIT_AUTHOR_EMAIL": "test@example.invalid",
             "GIT_COMMITTER_NAME": "Test",
