@@ -160,7 +160,9 @@ class Repro:
     ) -> None:
         """`environment`: variables that it has beside this process's."""
         self.name, self._targets, self._root = name, targets, root
-        self.environment = {**os.environ, **environment}
+        # DVC runs stages in SHELL, which is nologin where a service starts this. They are found in
+        # the folder where Python starts, unless PYTHONSAFEPATH is set.
+        self.environment = {**os.environ, "SHELL": "/bin/sh", "PYTHONSAFEPATH": "", **environment}
         self._process: subprocess.Popen[str] | None = None
         self._tail: deque[str] = deque(maxlen=40)
         self._ran = False  # any stage
