@@ -41,17 +41,18 @@ LINEAR_UP_TO = 20  #: largest feature that is drawn to a linear scale
 LONG = 9
 
 
-def draw_all(folder: Path, study: Study, dpi: int) -> None:
+def draw_all(folder: Path, study: Study, dpi: int, extension: str = "png") -> None:
     """Draw every figure into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     # A date would make the bytes of each drawing differ.
+    dateless = {"png": None, "svg": {"Date": None}}[extension]
     with plt.style.context(["default", STYLE]):  # not that of the user's matplotlibrc
         for name, draw in FIGURES.items():
             figure = draw(study)
             for axis in figure.axes:
                 if axis.get_ylabel() == "error":
                     axis.set_ylim(bottom=0)  # only now: it stops the axis from growing
-            figure.savefig(folder / f"{name}.png", dpi=dpi)
+            figure.savefig(folder / f"{name}.{extension}", dpi=dpi, metadata=dateless)
             plt.close(figure)
 
 
