@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import reduce, wraps
+from itertools import product
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,46 @@ from normlab.utils import files
 from normlab.utils.errors import NormlabError, run_command
 
 
-def runs(path: Path | str = "dvc.yaml") -> dict[str, dict[str, Any]]:
-    """All runs by name, as dvc.yaml's one map has them and in its order.
+def _stages(path: Path | str) -> dict[str, dict[str, Any]]:
+    """The stages as dvc.yaml has them.
 
-    Raises `NormlabError` when the stage `plots` does not depend on each of them: DVC would then
-    neither rerun it for that run nor fetch the run's files.
+    Raises `NormlabError` when `plots` does not depend on each run: DVC would then neither rerun it
+    for that run nor fetch the run's files.
     """
-    stages = yaml.safe_load(Path(path).read_text())["stages"]
-    found: dict[str, dict[str, Any]] = stages["train"]["foreach"]
-    for name in found:
+    stages: dict[str, dict[str, Any]] = yaml.safe_load(Path(path).read_text())["stages"]
+    for name in stages["train"]["foreach"]:
         if f"data/runs/{name}/log.csv" not in stages["plots"]["deps"]:
             raise NormlabError(
                 f"{path}: run {name} is missing among the deps of the stage plots; "
                 "add the line there that the other runs have"
             )
+    return stages
+
+
+def runs(path: Path | str = "dvc.yaml") -> list[str]:
+    """The names of all runs, in the order of dvc.yaml's one map of them."""
+    return list(_stages(path)["train"]["foreach"])
+
+
+def items(values: Any, path: Path | str = "dvc.yaml") -> dict[str, dict[str, Any]]:
+    """What `item` is in each stage that DVC makes of a foreach or matrix: by its name, train@bn.
+
+    `values` are those of params.yaml.
+    """
+
+    def value(text: Any) -> Any:
+        name = re.fullmatch(r"\$\{([^}]*)\}", str(text))
+        return _value(name[1], values) if name else text
+
+    found = {}
+    for stage, definition in _stages(path).items():
+        made = definition.get("foreach", {})
+        if matrix := definition.get("matrix"):
+            axes = [[value(text) for text in value(axis)] for axis in matrix.values()]
+            rows = product(*axes)
+            made = {"-".join(map(str, row)): dict(zip(matrix, row, strict=True)) for row in rows}
+        for key, item in made.items():
+            found[f"{stage}@{key}"] = {name: value(text) for name, text in item.items()}
     return found
 
 
@@ -81,12 +108,13 @@ def inputs(stage: str) -> dict[str, Any]:
 
     `stage` is named as DVC does: train@bn, or ../dvc.yaml:train@bn in another folder.
     """
-    name, _, run = stage.rpartition(":")[2].partition("@")
-    definition = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][name]
-    item = definition.get("foreach", {}).get(run)
-    context = {**params.load().model_dump(), "key": run, "item": item}
+    stage = stage.rpartition(":")[2]
+    name, _, key = stage.partition("@")
+    definition = _stages("dvc.yaml")[name]
     definition = definition.get("do", definition)
-    names = definition.get("params", [])
+    values = params.load().model_dump()
+    context = {**values, "key": key, "item": items(values).get(stage)}
+    names = [resolve(name, context) for name in definition.get("params", [])]
     found = {f"params.yaml: {name}": _value(name, context) for name in names}
     for dependency in definition["deps"]:
         path = Path(resolve(dependency, context))
