@@ -69,15 +69,13 @@ class Workspace:
     def keep_runs(self, *names: str) -> None:
         """Leave only some runs in dvc.yaml, so that a test of the pipeline takes less time."""
         path = self.path / "dvc.yaml"
-        lines = path.read_text().splitlines(keepends=True)
-        runs = list(yaml.safe_load("".join(lines))["stages"]["train"]["foreach"])
-        dropped = [name for name in runs if name not in names]
-
-        def belongs(line: str) -> bool:
-            text = line.strip()
-            return any(text.startswith((f"{name}: {{", f"data/runs/{name}/")) for name in dropped)
-
-        path.write_text("".join(line for line in lines if not belongs(line)))
+        content = yaml.safe_load(path.read_text())
+        runs = content["stages"]["train"]["foreach"]
+        for name in set(runs).difference(names):
+            del runs[name]  # which evaluate and features go over, too
+            plots = content["stages"]["plots"]
+            plots["deps"] = [d for d in plots["deps"] if not d.startswith(f"data/runs/{name}/")]
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 def copy_repository(target: Path) -> Workspace:
@@ -187,7 +185,7 @@ def prepare(path: Path, other: str = "bn") -> Workspace:
     (made.path / "dvc.lock").unlink(missing_ok=True)
     shutil.rmtree(made.path / "results", ignore_errors=True)
     made.set(dataset="digits", model__n=1, split__val_size=0.8)
-    made.set(train__epochs=2, train__warmup_epochs=1)
+    made.set(train__epochs=2, train__warmup_epochs=1, repeat__seeds=[], repeat__batch_sizes=[])
     made.keep_runs("main", other)
     return made
 

@@ -13,8 +13,8 @@ from normlab.utils.errors import NormlabError
 
 FOLDER = Path("demo-results")  #: where the results are put for looking at
 #: what a pipeline needs of the repository
-COPIED = (".dvc/config", ".dvc/page.html", ".dvc/plots", ".dvcignore", "data/seeds.csv",
-          "dvc.yaml", "params.yaml", "src", "stages")  # fmt: skip
+COPIED = (".dvc/config", ".dvc/page.html", ".dvc/plots", ".dvcignore", "data/repeats",
+          "data/seeds.csv", "dvc.yaml", "params.yaml", "src", "stages")  # fmt: skip
 #: as `dvc exp run -S` takes them
 OVERRIDES = [
     "dataset=digits",

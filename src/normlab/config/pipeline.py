@@ -43,27 +43,28 @@ def items(values: Any, path: Path | str = "dvc.yaml") -> dict[str, dict[str, Any
 
     `values` are those of params.yaml.
     """
-
-    def value(text: Any) -> Any:
-        name = re.fullmatch(r"\$\{([^}]*)\}", str(text))
-        return _value(name[1], values) if name else text
-
     found = {}
     for stage, definition in _stages(path).items():
         made = definition.get("foreach", {})
         if matrix := definition.get("matrix"):
-            axes = [[value(text) for text in value(axis)] for axis in matrix.values()]
-            rows = product(*axes)
+            lists = [resolve(choices, values) for choices in matrix.values()]
+            rows = product(*([resolve(value, values) for value in choices] for choices in lists))
             made = {"-".join(map(str, row)): dict(zip(matrix, row, strict=True)) for row in rows}
         for key, item in made.items():
-            found[f"{stage}@{key}"] = {name: value(text) for name, text in item.items()}
+            found[f"{stage}@{key}"] = {name: resolve(value, values) for name, value in item.items()}
     return found
 
 
-def resolve(text: str, values: Any) -> str:
-    """`text` of dvc.yaml with what its `${train.lr}`, if any, stand for in the nested `values`."""
-    while "${" in text:
-        text = re.sub(r"\$\{(.*?)\}", lambda name: str(_value(name[1], values)), text)
+def resolve(text: Any, values: Any) -> Any:
+    """`text` of dvc.yaml with what its `${train.lr}`, if any, stand for in the nested `values`.
+
+    What is not a text stays as it is; a text that is one `${...}` alone becomes the value itself.
+    """
+    while isinstance(text, str) and "${" in text:
+        if alone := re.fullmatch(r"\$\{([^}]*)\}", text):
+            text = _value(alone[1], values)
+        else:
+            text = re.sub(r"\$\{(.*?)\}", lambda name: str(_value(name[1], values)), text)
     return text
 
 
