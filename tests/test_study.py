@@ -329,11 +329,17 @@ def read_until(process: subprocess.Popen[str], *wanted: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_study_that_was_stopped_goes_on(workspace: Workspace) -> None:
-    """No process outlives a signal, not even SIGKILL, and DVC's locks do not block the next."""
-    workspace.set(train__epochs=12)
+def test_a_study_that_was_stopped_goes_on(finished: Workspace, tmp_path: Path) -> None:
+    """No process outlives a signal, not even SIGKILL, and DVC's locks do not block the next.
+
+    A run and a repetition train side by side.
+    """
+    workspace = finished.copy(tmp_path / "repository")
+    workspace.keep_runs("main")
+    workspace.set(train__epochs=8, repeat__batch_sizes=[16])
+    going_on = ("main: going on after epoch", "bn-16-1: going on after epoch")
     first = start(workspace)
-    read_until(first, "main: epoch", "bn: epoch")
+    read_until(first, "main: epoch", "bn-16-1: epoch")
     first.send_signal(signal.SIGTERM)
     _, error = first.communicate()
     assert first.returncode == 1
@@ -341,7 +347,7 @@ def test_a_study_that_was_stopped_goes_on(workspace: Workspace) -> None:
     assert living(workspace.path) == []
 
     second = start(workspace)
-    read_until(second, "main: going on after epoch", "bn: going on after epoch")
+    read_until(second, *going_on)
     second.kill()
     second.communicate()
     begin = time.monotonic()
@@ -350,13 +356,13 @@ def test_a_study_that_was_stopped_goes_on(workspace: Workspace) -> None:
         time.sleep(0.1)
 
     third = start(workspace)
-    lines = read_until(third, "main: going on after epoch", "bn: going on after epoch")
+    lines = read_until(third, *going_on)
     out, error = third.communicate()
     assert third.returncode == 0, (out, error)
-    assert not re.search(r"^(main|bn): epoch 1/", "\n".join([*lines, out]), re.MULTILINE)
+    assert not re.search(r"^(main|bn-16-1): epoch 1/", "\n".join([*lines, out]), re.MULTILINE)
     assert "main: finished" in out
-    assert "bn: finished" in out
-    assert list(summary(out)) == ["main", "bn"]
+    assert "bn-16-1: finished" in out
+    assert list(summary(out)) == ["main"]
     assert "up to date" in workspace.run("dvc", "status").stdout
 
 
