@@ -35,6 +35,7 @@ GRACE_S = 8  #: from a signal to SIGKILL; `docker stop` waits for 10 s
 POLL_S = 0.2
 JOBS_ON_CPU = 2  #: trainings side by side; on a GPU one alone is faster
 DATA = ("download", "split")  #: stages that all trainings follow
+REPETITIONS = ("repeat", "repeat-small", "batch-size")  #: stages named after norm, size and seed
 
 
 def run(jobs: int | None, root: Path | str = ".") -> None:
@@ -49,8 +50,8 @@ def run(jobs: int | None, root: Path | str = ".") -> None:
     root = Path(root)
     require_git(root)
     config = params.load(root / "params.yaml")
-    targets = trainings(config, root)
-    stale = stale_stages(root)
+    targets = trainings(root)
+    stale = set(json.loads(dvc(root, "status", "--json")))  # but for what follows from those
     if not stale:
         print("everything is up to date")
         show_summary(root / RESULTS)
@@ -97,13 +98,20 @@ def require_git(root: Path) -> None:
         )
 
 
-def stale_stages(root: Path) -> set[str]:
-    """The stages that DVC would run, but for those that follow from what others will write."""
-    done = subprocess.run([*DVC, "status", "--json"], cwd=root, capture_output=True, text=True)
+def dvc(root: Path, *arguments: str) -> str:
+    """What `dvc` prints there; raises `NormlabError` with its reason when it fails."""
+    done = subprocess.run([*DVC, *arguments], cwd=root, capture_output=True, text=True)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["failed"])[0].removeprefix("ERROR: ")
-        raise NormlabError(f"dvc status: {reason}")
-    return set(json.loads(done.stdout))
+        raise NormlabError(f"dvc {arguments[0]}: {reason(done.stderr.splitlines())}")
+    return done.stdout
+
+
+def reason(lines: Sequence[str]) -> str:
+    """That of `lines` which says why DVC failed: the stage's own error, DVC's, or the last one."""
+    for start in ("error: ", "ERROR: "):
+        if found := [line for line in lines if line.startswith(start)]:
+            return found[-1].removeprefix(start)
+    return lines[-1] if lines else "no output"
 
 
 def gpus() -> list[str]:
@@ -115,23 +123,27 @@ def gpus() -> list[str]:
     return visible.split(",")[:count] if visible else [str(number) for number in range(count)]
 
 
-def trainings(config: params.Params, root: Path) -> dict[str, list[str]]:
+def trainings(root: Path) -> dict[str, list[str]]:
     """The stages of each training by the name that it prints, in the order to start them.
 
     The study of one seed comes first, then repetitions, seed by seed, then other batch sizes;
     within those the small batches: they take longest, and should not start last.
     """
-    items = pipeline.items(config.model_dump(), root / "dvc.yaml")
-    found: dict[str, list[str]] = {}
-    for stage in items:
-        found.setdefault(stage.partition("@")[2], []).append(stage)
+    config = params.load(root / "params.yaml")
+    values = config.model_dump()
     seeds = [config.seed, *config.repeat.seeds]
+    runs = pipeline.runs(root / "dvc.yaml")
+    found: dict[str, list[str]] = {}
+    for stage in dvc(root, "stage", "list", "--name-only").split():
+        kind, _, name = stage.partition("@")
+        if name in runs or kind in REPETITIONS:
+            found.setdefault(name, []).append(stage)
 
-    def place(name: str) -> tuple[bool, int, int]:
-        first = found[name][0]
-        item = items[first]
-        seed = item.get("seed", config.seed)
-        return first.startswith("batch-size@"), seeds.index(seed), item["batch_size"]
+    def place(name: str) -> tuple[int, int, int]:
+        if name in runs:
+            return 0, 0, int(pipeline.resolve(str(runs[name]["batch_size"]), values))
+        _, size, seed = name.split("-")
+        return 1 + (found[name] == [f"batch-size@{name}"]), seeds.index(int(seed)), int(size)
 
     return {name: found[name] for name in sorted(found, key=place)}
 
@@ -240,12 +252,8 @@ class Repro:
 
     @property
     def reason(self) -> str:
-        """The line that says why it failed: the stage's own error, DVC's, or else the last one."""
-        lines = list(self._tail) or ["no output"]
-        for start in ("error: ", "ERROR: "):
-            if found := [line for line in lines if line.startswith(start)]:
-                return found[-1].removeprefix(start)
-        return lines[-1]
+        """Why it failed."""
+        return reason(self._tail)
 
     def stop(self, at_once: bool = False) -> None:
         """End it, if this is called until `finish` returns.

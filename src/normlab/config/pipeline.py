@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import reduce, wraps
-from itertools import product
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -17,54 +16,27 @@ from normlab.utils import files
 from normlab.utils.errors import NormlabError, run_command
 
 
-def _stages(path: Path | str) -> dict[str, dict[str, Any]]:
-    """The stages as dvc.yaml has them.
+def runs(path: Path | str = "dvc.yaml") -> dict[str, dict[str, Any]]:
+    """All runs by name, as dvc.yaml's one map has them and in its order.
 
-    Raises `NormlabError` when `plots` does not depend on each run: DVC would then neither rerun it
-    for that run nor fetch the run's files.
+    Raises `NormlabError` when the stage `plots` does not depend on each of them: DVC would then
+    neither rerun it for that run nor fetch the run's files.
     """
-    stages: dict[str, dict[str, Any]] = yaml.safe_load(Path(path).read_text())["stages"]
-    for name in stages["train"]["foreach"]:
+    stages = yaml.safe_load(Path(path).read_text())["stages"]
+    found: dict[str, dict[str, Any]] = stages["train"]["foreach"]
+    for name in found:
         if f"data/runs/{name}/log.csv" not in stages["plots"]["deps"]:
             raise NormlabError(
                 f"{path}: run {name} is missing among the deps of the stage plots; "
                 "add the line there that the other runs have"
             )
-    return stages
-
-
-def runs(path: Path | str = "dvc.yaml") -> list[str]:
-    """The names of all runs, in the order of dvc.yaml's one map of them."""
-    return list(_stages(path)["train"]["foreach"])
-
-
-def items(values: Any, path: Path | str = "dvc.yaml") -> dict[str, dict[str, Any]]:
-    """What `item` is in each stage that DVC makes of a foreach or matrix: by its name, train@bn.
-
-    `values` are those of params.yaml.
-    """
-    found = {}
-    for stage, definition in _stages(path).items():
-        made = definition.get("foreach", {})
-        if matrix := definition.get("matrix"):
-            lists = [resolve(choices, values) for choices in matrix.values()]
-            rows = product(*([resolve(value, values) for value in choices] for choices in lists))
-            made = {"-".join(map(str, row)): dict(zip(matrix, row, strict=True)) for row in rows}
-        for key, item in made.items():
-            found[f"{stage}@{key}"] = {name: resolve(value, values) for name, value in item.items()}
     return found
 
 
-def resolve(text: Any, values: Any) -> Any:
-    """`text` of dvc.yaml with what its `${train.lr}`, if any, stand for in the nested `values`.
-
-    What is not a text stays as it is; a text that is one `${...}` alone becomes the value itself.
-    """
-    while isinstance(text, str) and "${" in text:
-        if alone := re.fullmatch(r"\$\{([^}]*)\}", text):
-            text = _value(alone[1], values)
-        else:
-            text = re.sub(r"\$\{(.*?)\}", lambda name: str(_value(name[1], values)), text)
+def resolve(text: str, values: Any) -> str:
+    """`text` of dvc.yaml with what its `${train.lr}`, if any, stand for in the nested `values`."""
+    while "${" in text:
+        text = re.sub(r"\$\{(.*?)\}", lambda name: str(_value(name[1], values)), text)
     return text
 
 
@@ -109,13 +81,12 @@ def inputs(stage: str) -> dict[str, Any]:
 
     `stage` is named as DVC does: train@bn, or ../dvc.yaml:train@bn in another folder.
     """
-    stage = stage.rpartition(":")[2]
-    name, _, key = stage.partition("@")
-    definition = _stages("dvc.yaml")[name]
+    name, _, run = stage.rpartition(":")[2].partition("@")
+    definition = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][name]
+    item = definition.get("foreach", {}).get(run)
+    context = {**params.load().model_dump(), "key": run, "item": item}
     definition = definition.get("do", definition)
-    values = params.load().model_dump()
-    context = {**values, "key": key, "item": items(values).get(stage)}
-    names = [resolve(name, context) for name in definition.get("params", [])]
+    names = definition.get("params", [])
     found = {f"params.yaml: {name}": _value(name, context) for name in names}
     for dependency in definition["deps"]:
         path = Path(resolve(dependency, context))
