@@ -328,10 +328,10 @@ def test_a_study_that_was_stopped_goes_on(finished: Workspace, tmp_path: Path) -
     """
     workspace = finished.copy(tmp_path / "repository")
     workspace.keep_runs("main")
-    workspace.set(train__epochs=8, repeat__batch_sizes=[16])
-    going_on = ("main: going on after epoch", "bn-16-1: going on after epoch")
+    workspace.set(train__epochs=8, repeat__batch_sizes=[64])
+    going_on = ("main: going on after epoch", "bn-64-1: going on after epoch")
     first = start(workspace)
-    read_until(first, "main: epoch", "bn-16-1: epoch")
+    read_until(first, "main: epoch", "bn-64-1: epoch")
     first.send_signal(signal.SIGTERM)
     _, error = first.communicate()
     assert first.returncode == 1
@@ -351,9 +351,9 @@ def test_a_study_that_was_stopped_goes_on(finished: Workspace, tmp_path: Path) -
     lines = read_until(third, *going_on)
     out, error = third.communicate()
     assert third.returncode == 0, (out, error)
-    assert not re.search(r"^(main|bn-16-1): epoch 1/", "\n".join([*lines, out]), re.MULTILINE)
+    assert not re.search(r"^(main|bn-64-1): epoch 1/", "\n".join([*lines, out]), re.MULTILINE)
     assert "main: finished" in out
-    assert "bn-16-1: finished" in out
+    assert "bn-64-1: finished" in out
     assert list(summary(out)) == ["main"]
     assert "up to date" in workspace.run("dvc", "status").stdout
 
