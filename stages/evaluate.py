@@ -4,11 +4,12 @@ from normlab.config import params, paths
 from normlab.config.pipeline import run_stage
 from normlab.data import images, split
 from normlab.evaluation import scores
+from normlab.nets import checkpoint
 from normlab.utils import files
 
 
 def main(run: str) -> None:
-    params.load()
+    config = params.load()
     data = images.read(paths.TRAIN_IMAGES)
     parts = split.read(paths.SPLIT, len(data))
     sets = {
@@ -16,10 +17,14 @@ def main(run: str) -> None:
         "val": data[parts.val],
         "test": images.read(paths.TEST_IMAGES),
     }
-    made = paths.run_files(run)
-    result = scores.evaluate(made.weights, sets, files.read_csv(made.log))
-    scores.write(run, result)
-    print(f"{run}: test accuracy {result['metrics']['test']['accuracy']:.2%}")
+    out = paths.run_files(run)
+    model, spec, epoch = checkpoint.load(out.weights)
+    log = files.read_csv(out.log)
+    found, rows = scores.evaluate(model, spec, epoch, log, sets, config.compute.compile)
+    files.write_csv(out.predictions, rows, ("actual", "predicted"))
+    files.write_json(out.scores, found)
+    files.write_json(out.metrics, scores.metrics(found))
+    print(f"{run}: test accuracy {found['test']['accuracy']:.2%}")
 
 
 if __name__ == "__main__":

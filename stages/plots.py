@@ -1,8 +1,8 @@
-"""Gather what people read into results/: metrics, tables, figures, the report."""
+"""Gather what people read into results/: tables, figures, the report."""
 
-from normlab.config import params, paths, pipeline
+from normlab.config import params, paths
 from normlab.config.pipeline import run_stage
-from normlab.report import figures, html, results, seeds
+from normlab.report import figures, html, results
 from normlab.utils import files
 
 
@@ -12,19 +12,18 @@ def main() -> None:
     setup = {
         "dataset": config.dataset,
         "seed": config.seed,
-        "comparison": config.comparison.model_dump(),
         "split": config.split.model_dump(),
+        "comparison": config.comparison.model_dump(),
         "model": config.model.model_dump(),
+        "norms": config.norms,
         "train": config.train.model_dump(),
+        "repeat": config.repeat.model_dump(),
     }
-    repeated = seeds.read(seeds.PATH, seeds.recipe(setup))
-    usual = config.comparison.batch_size
-    found = [results.load(run, usual, repeated) for run in pipeline.runs()]
-    with files.atomic(paths.RESULTS) as folder:
-        files.write_json(folder / seeds.SETUP.name, setup)
-        results.write_tables(folder, found)
-        figures.draw_all(folder / "figures", found, options.dpi, options.format)
-        html.write(folder / "report.html", found, setup)
+    study = results.load(setup)
+    with files.atomic_folder(paths.RESULTS) as folder:
+        results.write_tables(folder, study)
+        figures.draw_all(folder / "figures", study, options.dpi, options.format)
+        html.write(folder, study, setup)
     results.show_summary(paths.RESULTS)
 
 

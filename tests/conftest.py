@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 # Before torch is imported: several threads of a small computation mostly wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -76,14 +77,24 @@ class Workspace:
         """Leave only some runs in dvc.yaml, and repetitions of bn, so that tests take less time."""
         path = self.path / "dvc.yaml"
         content = yaml.safe_load(path.read_text())
-        stages = content["stages"]
-        runs = stages["train"]["foreach"]
-        for name in set(runs).difference(names):
-            del runs[name]  # which evaluate and features go over, too
-            deps = stages["plots"]["deps"]
-            stages["plots"]["deps"] = [d for d in deps if not d.startswith(f"data/runs/{name}/")]
-        for name in ("repeat", "repeat-small", "batch-size"):
-            stages[name]["matrix"]["norm"] = ["bn"]
+        runs = set(content["stages"]["train"]["foreach"])
+
+        def keep(node: Any) -> Any:
+            if isinstance(node, dict):
+                kept = names if runs <= set(node) else node  # the map of runs
+                return {k: keep(v) for k, v in node.items() if here(k) and k in kept}
+            return (
+                [keep(value) for value in node if here(value)] if isinstance(node, list) else node
+            )
+
+        def here(value: Any) -> bool:
+            parts = str(value).split("/")
+            return parts[:2] != ["data", "runs"] or parts[2] in (*names, "${key}")
+
+        content = keep(content)
+        for stage in content["stages"].values():
+            if "matrix" in stage:
+                stage["matrix"]["norm"] = ["bn"]
         path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
@@ -181,6 +192,14 @@ def summary(output: str) -> dict[str, list[float]]:
         if line.endswith("%") and not run.endswith(":"):
             found[run] = [float(cell[:-1]) for cell in cells if cell.endswith("%")]
     return found
+
+
+def documented(page: str, start: str) -> str:
+    """The one command that begins with `start` in the page `docs/<page>`, without its remark."""
+    text = (ROOT / "docs" / page).read_text()
+    lines = rf"^    (?:\$ )?({re.escape(start)}.*(?:\n     .*)*)"
+    [command] = re.findall(lines, text, re.MULTILINE)
+    return command.partition("  #")[0].strip()
 
 
 def stages_run(output: str) -> list[str]:

@@ -66,6 +66,42 @@ def test_results_replace_those_of_the_demo_before(
     assert Path("demo-results/results/summary.md").read_text() == "second"
 
 
+def test_results_behind_a_link_replace_nothing_else(
+    download: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = tmp_path / "disk"
+    Path("demo-results").symlink_to(disk)
+    files.write_text(disk / "thesis", "years of work")
+    monkeypatch.setattr(study, "run", lambda _, root: files.write_text(root / "results/x", "new"))
+    demo.run(1)
+    assert sorted(path.relative_to(disk).as_posix() for path in disk.rglob("*")) == [
+        "results", "results/x", "thesis",
+    ]  # fmt: skip
+    assert Path("demo-results").is_symlink()
+
+
+def test_where_no_results_can_be_put_no_training_starts(
+    download: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Path("demo-results")
+    place.touch()
+    monkeypatch.setattr(study, "run", lambda *_: pytest.fail("a training started"))
+    with pytest.raises(OSError) as raised:
+        demo.run(1)
+    assert raised.value.filename == str(place.absolute())
+    assert place.is_file()
+
+
+def test_a_folder_of_other_files_is_no_demo(
+    download: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NORMLAB_SCRATCH", "projects")
+    files.write_text("projects/demo/src/thesis", "years of work")
+    with pytest.raises(NormlabError, match=r"^projects/demo: holds other files; set NORMLAB_"):
+        demo.run(1)
+    assert [path.name for path in Path("projects/demo").rglob("*")] == ["src", "thesis"]
+
+
 def test_two_demos_at_once_are_refused(download: Workspace) -> None:
     copy = Path(".scratch/demo")
     with demo.locked(copy), pytest.raises(NormlabError, match=r"^another demo is running in "):

@@ -7,17 +7,25 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import torch.multiprocessing as mp
-from conftest import Workspace
+from conftest import ROOT, Workspace
 from torch import nn
 
 from normlab.compute import distributed
+from normlab.compute.runtime import Runtime
+from normlab.config import params
+from normlab.data.images import Images
+from normlab.nets.checkpoint import Spec
 from normlab.nets.resnet import ResNet
 from normlab.norms.base import make_norm
+from normlab.training.loop import Job, Trainer, train_to_end
+from normlab.utils import progress
+from normlab.utils.errors import NormlabError
 from normlab.utils.files import read_csv
 
 pytestmark = pytest.mark.xdist_group("distributed")  # its processes start once
@@ -75,7 +83,7 @@ def steps_outcome(name: str) -> dict[str, torch.Tensor]:
 def worker(rank: int, port: int, folder: str) -> None:
     os.environ.update(
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2",
-        LOCAL_RANK=str(rank),
+        LOCAL_RANK=str(rank), TORCHELASTIC_RUN_ID="test",
     )  # fmt: skip
     torch.set_num_threads(1)
     with distributed.group(torch.device("cpu")):
@@ -115,17 +123,17 @@ def test_steps_on_two_processes_equal_those_on_one(name: str, parts: list[dict])
 @pytest.mark.slow
 def test_train_on_two_devices_follows_train_on_one(with_data: Workspace) -> None:
     """Also: one clear line for a norm that cannot see the whole batch."""
-    with_data.set(train__devices=2)
+    with_data.set(compute__devices=2)
     done = with_data.run("python", "-m", "stages.train", "bn", "bn", "127")
     assert "best epoch" in done.stdout
     log = (with_data.path / "data/runs/bn/log.csv").read_text().splitlines()
-    with_data.set(train__devices=1)
+    with_data.set(compute__devices=1)
     with_data.run("python", "-m", "stages.train", "bn", "bn", "127")
     alone = (with_data.path / "data/runs/bn/log.csv").read_text().splitlines()
     for one, two in zip(alone[1:], log[1:], strict=True):
         loss = [float(line.split(",")[2]) for line in (one, two)]
         assert loss[0] == pytest.approx(loss[1], rel=0.02)
-    with_data.set(train__devices=2)
+    with_data.set(compute__devices=2)
     refused = with_data.run("python", "-m", "stages.train", "main", "torch_bn", "8", check=False)
     assert refused.returncode == 1
     errors = [line for line in refused.stderr.splitlines() if line.startswith("error:")]
@@ -152,7 +160,7 @@ def test_a_killed_process_ends_all_with_one_line_and_another_number_goes_on(
     alone = read_csv(log)
     log.unlink()
 
-    with_data.set(train__devices=2)
+    with_data.set(compute__devices=2)
     environment = {**with_data.environment, "OMP_NUM_THREADS": "1"}
     with (tmp_path / "output").open("w+") as output:
         training = subprocess.Popen(
@@ -174,10 +182,65 @@ def test_a_killed_process_ends_all_with_one_line_and_another_number_goes_on(
         "`dvc repro` goes on from the last whole epoch"
     ]
 
-    with_data.set(train__devices=1)
-    assert "bn: going on after epoch " in with_data.run(*command).stdout
+    with_data.set(compute__devices=1)
+    assert "bn: resumes after epoch " in with_data.run(*command).stdout
     for one, two in zip(alone, read_csv(log), strict=True):
         assert one["epoch"] == two["epoch"]
         assert float(one["train_loss"]) == pytest.approx(float(two["train_loss"]), rel=0.02)
     kinds = json.loads((with_data.path / "data/runs/bn/environment.json").read_text())
     assert [kind["devices"] for kind in kinds] == [2, 1]
+
+
+ONE = ("python", "-m", "stages.train", "bn", "bn", "127")
+
+
+@pytest.mark.slow
+def test_a_cluster_s_variables_do_not_make_a_process_a_worker(with_data: Workspace) -> None:
+    with_data.environment |= {"LOCAL_RANK": "0", "WORLD_SIZE": "4"}
+    assert "best epoch" in with_data.run(*ONE).stdout
+
+
+@pytest.mark.parametrize("given", ["1:2", "two", "0", "-1", ""])
+def test_a_wrong_number_of_machines_is_one_line(
+    given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PET_NNODES", given)
+    with pytest.raises(NormlabError, match=f"PET_NNODES = {given}: must be a number of machines"):
+        distributed.launch(2, ["stages.train"])
+
+
+@pytest.mark.slow
+def test_batches_of_fewer_images_than_processes_train(with_data: Workspace) -> None:
+    """One image for validation, and one in the last batch."""
+    with_data.set(compute__devices=2, split__val_size=1, train__epochs=1, train__warmup_epochs=0)
+    with_data.run("python", "-m", "stages.split")
+    count = len(json.loads((with_data.path / "data/split.json").read_text())["train"])
+    done = with_data.run("python", "-m", "stages.train", "bn", "bn", str((count - 1) // 2))
+    assert done.stdout.count("best epoch 1 of 1") == 1
+    [row] = read_csv(with_data.path / "data/runs/bn/log.csv")
+    assert float(row["val_error"]) in (0, 1)
+
+
+@pytest.mark.slow
+def test_processes_on_one_machine_need_no_name_of_it(with_data: Workspace) -> None:
+    """In a network of its own, loopback alone, with a host name that nothing resolves."""
+    isolated = ["unshare", "--net", "--uts", "sh", "-c"]
+    prepare = "ip link set lo up && hostname nohost"
+    if subprocess.run([*isolated, prepare], capture_output=True).returncode:
+        pytest.skip("this user may make no network of its own")
+    with_data.set(compute__devices=2, train__epochs=1, train__warmup_epochs=0)
+    command = f"{prepare} && exec timeout 120 {sys.executable} {' '.join(ONE[1:])}"
+    assert "best epoch" in with_data.run(*isolated, command).stdout
+
+
+def test_only_the_first_process_shows_progress(
+    images: Callable[[int], Images], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(progress, "is_terminal", lambda stream: True)
+    config = params.load(ROOT / "params.yaml")
+    train = config.train.model_copy(update={"epochs": 1, "warmup_epochs": 0})
+    spec = Spec("run", "bn", 16, 1, 1, ("cat", "dog", "emu"), (0.5,) * 3, (0.25,) * 3)
+    trainer = Trainer(Job(spec, train, 1), images(20), images(8), Runtime(torch.device("cpu")))
+    train_to_end(trainer, scratch=None)
+    assert capsys.readouterr().out == ""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from normlab.data import distribution
 from normlab.evaluation import features
@@ -16,14 +17,26 @@ def values() -> np.ndarray:
     return np.random.default_rng(0).exponential(2, (500, 64)).astype(np.float32)
 
 
+def quantile_function(values: np.ndarray) -> np.ndarray:
+    return distribution.quantile_function(torch.from_numpy(values)).numpy()
+
+
+@pytest.mark.parametrize("count", [1, 2, 33, 64, 32_000])
+def test_the_quantile_function_is_that_of_numpy_to_the_byte(values: np.ndarray, count: int) -> None:
+    some = values.ravel()[:count] - 1  # several of them equal: 0
+    some[some < 0] = 0
+    expected = np.quantile(some.astype(float), distribution.LEVELS).astype(np.float32)
+    assert quantile_function(some).tobytes() == expected.tobytes()
+
+
 @pytest.mark.parametrize("quantile", [0, 0.01, 0.2, 0.5, 0.8, 0.99, 0.9995, 1])
 def test_on_the_grid_a_quantile_is_that_of_the_values(values: np.ndarray, quantile: float) -> None:
-    [found] = distribution.quantiles(distribution.quantile_function(values), [quantile])
+    [found] = distribution.quantiles(quantile_function(values), [quantile])
     assert found == pytest.approx(np.quantile(values.astype(float), quantile), rel=1e-7)
 
 
 def test_between_its_levels_it_is_linear(values: np.ndarray) -> None:
-    function = distribution.quantile_function(values)
+    function = quantile_function(values)
     wanted = [0.50025, 0.9, 0.33333]
     expected = np.quantile(values, wanted)
     np.testing.assert_allclose(distribution.quantiles(function, wanted), expected, rtol=1e-3)
@@ -34,11 +47,11 @@ def test_between_its_levels_it_is_linear(values: np.ndarray) -> None:
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 def test_a_value_that_is_not_finite_makes_all_undefined(values: np.ndarray, wrong: float) -> None:
     values[3, 5] = wrong
-    assert np.isnan(distribution.quantile_function(values)).all()
+    assert np.isnan(quantile_function(values)).all()
 
 
 def test_the_table_has_a_row_an_epoch_and_a_column_a_quantile(values: np.ndarray) -> None:
-    functions = np.stack([distribution.quantile_function(values * s) for s in (1, 2)])
+    functions = np.stack([quantile_function(values * s) for s in (1, 2)])
     rows = features.table(functions, [0.01, 0.999])
     assert [list(row) for row in rows] == [["epoch", "q1", "q99.9"]] * 2
     assert [row["epoch"] for row in rows] == [1, 2]
@@ -46,7 +59,7 @@ def test_the_table_has_a_row_an_epoch_and_a_column_a_quantile(values: np.ndarray
 
 
 def test_what_is_written_is_read(values: np.ndarray, tmp_path: Path) -> None:
-    functions = distribution.quantile_function(values)[None]
+    functions = quantile_function(values)[None]
     path = tmp_path / "features.safetensors"
     distribution.write(path, functions)
     np.testing.assert_array_equal(distribution.read(path), functions)

@@ -99,9 +99,52 @@ def test_the_temporary_file_is_not_what_is_named(
 
     def app() -> None:
         with files.atomic(tmp_path / "file") as temporary:
-            temporary.read_text()
+            temporary.mkdir()
 
-    assert error_of(app, capsys).startswith(f"{tmp_path}/file: No such file or directory; ")
+    assert error_of(app, capsys).startswith(f"{tmp_path}/file: File exists; ")
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_file_never_replaces_a_folder(link: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    files.write_text(folder / "thesis", "years of work")
+    path = folder
+    if link:
+        path = tmp_path / "link"
+        path.symlink_to(folder)
+    with pytest.raises(IsADirectoryError) as raised:
+        files.write_text(path, "new")
+    assert raised.value.filename == str(path)
+    assert [file.name for file in folder.iterdir()] == ["thesis"]
+
+
+def test_a_folder_never_replaces_a_file(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "file", "kept")
+    with pytest.raises(NotADirectoryError), files.atomic_folder(tmp_path / "file"):
+        raise AssertionError("no work before that is known")
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_where_no_file_can_be_made_it_is_said_before_the_work(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "file", "kept")
+    with pytest.raises(OSError), files.atomic(tmp_path / "file/x"):
+        raise AssertionError("no work before that is known")
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True) as reader:
+        files.write_csv(pipe, [{"a": 1}], ("a",))
+        assert reader.communicate()[0] == "a\n1\n"
+    assert [path.is_fifo() for path in tmp_path.iterdir()] == [True]
+
+
+def test_a_new_file_has_the_permissions_of_the_old(tmp_path: Path) -> None:
+    path = tmp_path / "private"
+    path.touch(0o600)
+    files.write_text(path, "new")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o600)
 
 
 def test_a_csv_keeps_names_of_any_characters(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from normlab.norms.base import make_norm, norm_class
+from normlab.norms.gn import GroupNorm2d
 from normlab.norms.names import NORMS
 
 SHAPES = [(1, 8, 5, 7), (2, 8, 4, 4), (8, 16, 3, 5), (128, 8, 2, 2)]
@@ -184,5 +185,25 @@ def test_bfloat16_input_has_float32_statistics(name: str) -> None:
 def test_every_registered_norm_has_its_module_and_no_other_module_exists() -> None:
     folder = Path(norm_class("bn").__module__.replace(".", "/")).parent
     source = Path(__file__).parent.parent / "src" / folder
-    modules = {path.stem for path in source.glob("*.py")} - {"__init__", "base"}
+    modules = {path.stem for path in source.glob("*.py")} - {"__init__", "base", "names"}
     assert modules == set(NORMS)
+
+
+@pytest.mark.parametrize("name", [name for name in NORMS if name != "torch_bn"])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(2, 1, 4, 4), (2, 15, 4, 4), (16, 4, 4)])
+def test_another_shape_is_refused_in_every_mode(
+    name: str, training: bool, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match=r"expected \[N, 16, H, W\], got \["):
+        make_norm(name, 16, 4).train(training)(torch.zeros(shape))
+
+
+def test_both_ways_to_pool_groups_agree() -> None:
+    norm = make_norm("gn", 16, 4).double()
+    assert isinstance(norm, GroupNorm2d)
+    var, mean = torch.rand(3, 16).double(), torch.randn(3, 16).double()
+    for one, other in zip(
+        norm.pool_by_product(var, mean), norm.pool_by_view(var, mean), strict=True
+    ):
+        torch.testing.assert_close(one, other)

@@ -10,12 +10,16 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from conftest import ROOT, Workspace
-from test_results import BIN, RESULTS, SEVERAL, report
+import yaml
+from conftest import ROOT, Workspace, copy_repository
+from test_results import BIN, LONG, RESULTS, SEVERAL, report
 
-from normlab.report import figures, page
+from normlab.config import pipeline
+from normlab.report import charts, figures
+from normlab.report.results import Study
+from normlab.utils import files
 
-#: Put at the end of a page: says what is to be seen of it. On the first of the report's charts it
+#: Put at the end of a page: says what is to be seen of it. On the first of a report's charts it
 #: moves the pointer to a point, then clicks on the legend's first entry.
 LOOK = """
 <script>
@@ -34,11 +38,11 @@ later(4000).then(async () => {
     shown: [...document.images].map((image) => image.clientWidth),
     overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
   };
-  const chart = document.querySelector(".chart svg.marks");
+  const chart = document.querySelector(".charts svg.marks");
   if (chart) {
     const lines = () =>
       [...chart.querySelectorAll(".mark-line path")].map((line) => Number(line.getAttribute("opacity")));
-    act(chart.querySelectorAll(".mark-path path")[1], "pointerover", "pointermove");
+    act(chart.querySelectorAll(".mark-symbol.layer_2_marks path")[1], "pointerover", "pointermove");
     await later(500);
     seen.tooltip = document.querySelector("#vg-tooltip-element").innerText.split(/\\s*\\n\\s*|\\t/);
     seen.before = lines();
@@ -104,7 +108,39 @@ def look(chromium: str, folder: Path, content: str, width: int = 1200) -> Seen:
 
 
 def test_the_committed_page_is_what_the_module_makes() -> None:
-    assert (ROOT / page.PAGE).read_text() == page.content()
+    assert (ROOT / charts.PAGE).read_text() == charts.page()
+
+
+@pytest.mark.parametrize(
+    "template", sorted((ROOT / charts.TEMPLATES).iterdir()), ids=lambda p: p.stem
+)
+def test_editors_can_resize_a_chart(template: Path) -> None:
+    text = template.read_text()
+    assert '"<DVC_METRIC_PLOT_WIDTH>"' in text
+    assert '"<DVC_METRIC_PLOT_HEIGHT>"' in text
+
+
+def test_every_run_is_in_the_chart_of_logs() -> None:
+    content = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    [[chart]] = [plot.values() for plot in content["plots"][:1]]
+    assert list(chart["y"]) == [
+        f"data/runs/{run}/log.csv" for run in pipeline.runs(ROOT / "dvc.yaml")
+    ]
+
+
+def test_plots_show_needs_no_pulled_data_and_shows_a_log_that_grows(tmp_path: Path) -> None:
+    made = copy_repository(tmp_path / "repository")
+    log = made.path / "data/runs/bn/log.csv"
+
+    def shown() -> str:
+        done = made.run("dvc", "plots", "show")
+        assert "WARNING" not in done.stderr
+        assert "failed" not in done.stderr
+        return (made.path / "dvc_plots/index.html").read_text()
+
+    assert shown().count("var spec = ") == 7
+    files.write_csv(log, [{"epoch": 1, "val_error": 0.123454321}], ("epoch", "val_error"))
+    assert "0.123454321" in shown()
 
 
 @pytest.mark.slow
@@ -117,36 +153,47 @@ def test_plots_show_draws_every_chart_without_a_network(
     assert not re.search(r"""<(script|link)[^>]+(src|href)=["']http""", content)
     seen = look(chromium, plots, content)
     assert not seen.complaints
-    assert (len(seen.charts), len(seen.pictures)) == (6, len(figures.FIGURES))
-    assert min(seen.charts) > 20
+    assert (len(seen.charts), len(seen.pictures)) == (7, len(figures.FIGURES))
+    assert min(seen.charts) > 10
     assert min(seen.pictures) > 500
 
 
 @pytest.mark.parametrize("width", [390, 1000])
-@pytest.mark.parametrize("chosen", [[*RESULTS, BIN], SEVERAL], ids=["one seed", "several"])
+@pytest.mark.parametrize(
+    ("chosen", "count"),
+    [([*RESULTS, BIN], 3), (SEVERAL, 3), (LONG, 5)],
+    ids=["one seed", "several", "long"],
+)
 def test_the_report_is_drawn_and_nowhere_wider_than_its_window(
-    width: int, chosen: list[Any], chromium: str, tmp_path: Path
+    width: int, chosen: list[Any], count: int, chromium: str, tmp_path: Path
 ) -> None:
-    seen = look(chromium, tmp_path, report(tmp_path, chosen), width)
+    seen = look(chromium, tmp_path, report(tmp_path, Study(chosen)), width)
     assert not seen.complaints
     assert seen.overflow == 0
     assert min(seen.charts) > 10
+    assert len(seen.charts) == count
     assert len(seen.pictures) == len(figures.FIGURES)
     assert min(seen.pictures) > 300
-    # Charts stand in the place of five pictures; the others show.
-    assert len(seen.charts) == seen.shown.count(0) == 5
+    assert seen.shown.count(0) == 2  # charts of errors and of quantiles stand in their place
 
 
 def test_curves_can_be_read_off(chromium: str, tmp_path: Path) -> None:
-    seen = look(chromium, tmp_path, report(tmp_path, RESULTS))
-    assert seen.tooltip
-    assert seen.tooltip == ["run", "main: PyTorch BN, 128", "epoch", "2", "value", "24.00%"]
+    seen = look(chromium, tmp_path, report(tmp_path, Study([SEVERAL[0], *RESULTS[1:]])))
+    assert seen.tooltip == [
+        "run",
+        "main: PyTorch BN, 128",
+        "epoch",
+        "2",
+        "error",
+        "40.00% ± 10.00%",
+    ]
     assert seen.before == [1, 1, 1, 1]
     assert seen.after == [1, 0.1, 0.1, 0.1]
 
 
 def test_without_scripts_all_pictures_show(chromium: str, tmp_path: Path) -> None:
-    content = re.sub(r"<script.*?</script>", "", report(tmp_path, RESULTS), flags=re.DOTALL)
+    page = report(tmp_path, Study(RESULTS))
+    content = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
     seen = look(chromium, tmp_path, content, 390)
     assert len(seen.shown) == len(figures.FIGURES)
     assert min(seen.shown) > 300

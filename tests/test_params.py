@@ -19,7 +19,7 @@ from normlab.utils.errors import NormlabError
 INTEGER = "must be a valid integer"
 NUMBER = "must be a number, such as 0.001 or 1.0e-3"
 NORM = f"must be one of {', '.join(NORMS)}"
-DATASET = "must be one of cifar10, digits, folder:<path>"
+DATASET = "must be one of cifar10, digits, folder:<absolute path>"
 GROUPS = "must divide the channels (16, 32, 64): one of 1, 2, 4, 8, 16"
 VAL_SIZE = "must be a fraction between 0 and 1, or a number of images from 1"
 MILESTONES = "must be increasing fractions of the training, between 0 and 1"
@@ -37,6 +37,8 @@ WRONG_VALUES = [
     ({"norm": "[bn]"}, "norm = ['bn']", NORM),
     ({"dataset": "mnist"}, "dataset = 'mnist'", DATASET),
     ({"dataset": "'folder:'"}, "dataset = 'folder:'", DATASET),
+    ({"dataset": "folder:pics"}, "dataset = 'folder:pics'", DATASET),
+    ({"dataset": "folder:./pics"}, "dataset = 'folder:./pics'", DATASET),
     ({"dataset": "3"}, "dataset = 3", DATASET),
     ({"dataset": "cifar10-jpeg"}, "dataset = 'cifar10-jpeg'", DATASET),
     ({"batch_size": "0"}, "batch_size = 0", "must be greater than or equal to 1"),
@@ -166,6 +168,7 @@ GOOD_VALUES = [
     ({"train.compile": "true", "train.devices": "1"}, True),
     ({"train.compile": "false", "train.devices": "2"}, False),
     ({"dataset": "folder:/x"}, "folder:/x"),
+    ({"dataset": "folder:~/x"}, "folder:~/x"),
     ({"dataset": "digits"}, "digits"),
     ({"train.lr": "1"}, 1.0),
     ({"train.milestones": "[]"}, []),

@@ -1,6 +1,7 @@
 """Image files: whatever their kind, the pixels that a viewer shows, or one line why not."""
 
 import io
+import os
 import struct
 from pathlib import Path
 
@@ -8,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from normlab.sources.pictures import decode, visible
+from normlab.sources.pictures import below, decode
 from normlab.utils.errors import NormlabError
 
 WIDE = np.array([[0, 255, 256], [32767, 32768, 65535]], np.uint16)
 SHOWN = [0, 0, 1, 127, 128, 255]  #: what `WIDE` is in 8 bits
 GREEN = (20, 200, 60)
+NO_IMAGE = "is no image, a damaged one, or of a kind that Pillow does not read"
 
 
 def written(path: Path, image: Image.Image, kind: str, **options: object) -> Path:
@@ -41,6 +43,10 @@ def refusal(path: Path) -> str:
     assert line.splitlines() == [line]
     assert "object at 0x" not in line
     return line.removeprefix(f"{path}: ")
+
+
+def fail(error: OSError) -> None:
+    raise error
 
 
 def big_endian(values: np.ndarray) -> Image.Image:
@@ -168,7 +174,7 @@ def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     for content in (b"", b"hello", b"GIF89z" + bytes(100)):
         path.write_bytes(content)
-        assert refusal(path) == "is no image"
+        assert refusal(path) == NO_IMAGE
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "BMP"])
@@ -179,7 +185,53 @@ def test_a_truncated_image_is_refused(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "image"
     for share in (0.3, 0.9):
         path.write_bytes(buffer.getvalue()[: int(len(buffer.getvalue()) * share)])
-        assert refusal(path).startswith(("is a damaged image (", "is no image"))
+        assert refusal(path).startswith(("cannot be decoded as ", NO_IMAGE))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\0\0\0\x18ftypheic" + bytes(16), NO_IMAGE),
+        (b"\0\0\1\xb3\x20\2\0\0" + bytes(16), "cannot be decoded as MPEG ("),
+        (b"\x89HDF\r\n\x1a\n" + bytes(16), "cannot be decoded as HDF5 ("),
+    ],
+    ids=["HEIC", "MPEG", "HDF5"],
+)
+def test_a_sound_file_of_another_kind_is_not_called_damaged(
+    content: bytes, reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(content)
+    assert refusal(path).startswith(reason)
+
+
+def test_an_image_of_too_many_pixels_is_called_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    path = written(tmp_path / "image", Image.new("L", (20, 20)), "PNG")
+    assert refusal(path).startswith("is too large; save it smaller (Image size (400 pixels)")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_broken_exif_data_do_not_hide_the_image(kind: str, tmp_path: Path) -> None:
+    options = {"exif": b"Exif\0\0garbage!", "lossless": True}
+    path = written(tmp_path / "image", Image.new("RGB", (4, 4), GREEN), kind, **options)
+    assert decode(path).getpixel((0, 0)) == GREEN
+
+
+def test_an_image_is_upright_though_other_exif_data_are_broken(tmp_path: Path) -> None:
+    """An orientation of 6, and a resolution of -1/0."""
+    entries = struct.pack("<HHHIHHHIIII", 2, 0x112, 3, 1, 6, 0, 0x11A, 10, 1, 38, 0)
+    exif = b"II*\0" + struct.pack("<I", 8) + entries + struct.pack("<ii", -1, 0)
+    path = written(tmp_path / "image", Image.new("L", (4, 2)), "PNG", exif=exif)
+    assert decode(path).size == (2, 4)
+
+
+def test_a_large_colour_profile_does_not_hide_the_image(tmp_path: Path) -> None:
+    image = Image.new("RGB", (4, 4), GREEN)
+    path = written(tmp_path / "image", image, "PNG", icc_profile=bytes(2 << 20))
+    assert decode(path).getpixel((0, 0)) == GREEN
 
 
 def test_random_damage_never_ends_in_a_traceback(tmp_path: Path) -> None:
@@ -216,6 +268,33 @@ def test_hidden_files_and_what_systems_leave_are_passed_over(tmp_path: Path) -> 
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
-    found = [path.relative_to(root).as_posix() for path in visible(root, "**/*")]
-    assert found == ["a.png", "b.png", "deeper", "deeper/c.png"]
-    assert visible(root, "*.png") == [root / "a.png", root / "b.png"]
+    assert below(root, fail) == [root / "a.png", root / "b.png", root / "deeper/c.png"]
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    for name in ("here/a.png", "here/deep/b.png", "there/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    here, there = tmp_path / "here", tmp_path / "there"
+    (here / "deep/itself").symlink_to("../deep")
+    (here / "up").symlink_to("..")
+    (here / "there").symlink_to(there)
+    (there / "back").symlink_to(here)
+    (here / "nowhere.png").symlink_to("nowhere")
+    names = ("a.png", "deep/b.png", "nowhere.png", "there/c.png")
+    assert below(here, fail) == [here / name for name in names]
+    assert refusal(here / "nowhere.png") == "is a link that leads nowhere"
+
+
+def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    os.mkfifo(tmp_path / "b.png")
+    told: list[str] = []
+    assert below(tmp_path, lambda error: told.append(str(error))) == [tmp_path / "a.png"]
+    assert told == [f"{tmp_path}/b.png: is no file, but a pipe, a socket or a device"]
+
+
+def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path) -> None:
+    told: list[OSError] = []
+    assert below(tmp_path / "missing", told.append) == []
+    assert [error.filename for error in told] == [str(tmp_path / "missing")]

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from PIL import Image
 
 from normlab.cli import predict
 from normlab.data import images
+from normlab.nets import checkpoint
 from normlab.sources import folder
 from normlab.utils.errors import NormlabError
 from normlab.utils.files import read_csv
@@ -37,18 +38,58 @@ def inside(finished: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wor
     yield finished
 
 
-def refusal(run: str, *paths: Path) -> str:
+@pytest.fixture
+def untrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A folder with no more than random weights of the run `main`; it is the working folder."""
+    made = Workspace(tmp_path / "repository")
+    made.environment["PYTHONPATH"] = str(ROOT / "src")
+    made.path.mkdir()
+    shutil.copy(ROOT / "dvc.yaml", made.path)
+    spec = checkpoint.Spec(
+        run="main", norm="bn", batch_size=8, n=1, groups=1, classes=("cat", "dog"),
+        mean=(0.5,) * 3, std=(0.2,) * 3,
+    )  # fmt: skip
+    state = spec.build().state_dict()
+    checkpoint.save(made.path / "data/weights/main.safetensors", state, spec, 1)
+    monkeypatch.chdir(made.path)
+    return made
+
+
+@pytest.fixture
+def folder_of(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a folder of two images, and of other files with a content."""
+
+    def make(**others: bytes) -> Path:
+        root = tmp_path / "holiday"
+        root.mkdir()
+        for name in ("a.png", "z.png"):
+            Image.new("RGB", (32, 32)).save(root / name)
+        for name, content in others.items():
+            (root / name.replace("_", ".")).write_bytes(content)
+        return root
+
+    return make
+
+
+def refusal(run: str, *paths: Path, csv: Path | None = None) -> str:
     with pytest.raises(NormlabError) as raised:
-        predict.predict(run, paths)
+        predict.run(run, paths, csv)
     line = str(raised.value)
     assert line.splitlines() == [line]
     return line
 
 
+def found_below(path: Path) -> list[Path]:
+    failures = predict.Failures()
+    found = predict.expand(path, failures)
+    assert failures.count == 0
+    return found
+
+
 @pytest.mark.slow
 def test_predictions_are_those_of_evaluate(inside: Workspace, pictures: Path) -> None:
     known = read_csv("data/runs/gn/predictions.csv")
-    found = predict.predict("gn", [pictures])
+    found = predict.predict("gn", found_below(pictures), predict.Failures())
     assert len(found) == 30
     for prediction in found:
         row = known[int(prediction.file.stem)]
@@ -82,26 +123,137 @@ def test_other_sizes_and_modes_are_taken_with_a_notice(
         image.convert("RGBA").save(tmp_path / "transparent.png")
         image.convert("P").save(tmp_path / "palette.gif")
     names = ("large.jpg", "grey.png", "transparent.png", "palette.gif")
-    found = predict.predict("gn", [original, *(tmp_path / name for name in names)])
+    images = [original, *(tmp_path / name for name in names)]
+    found = predict.predict("gn", images, predict.Failures())
     assert capsys.readouterr().err == "resized to 32x32: 1 of 5 images\n"
     assert {prediction.label for prediction in found} == {found[0].label}
 
 
-@pytest.mark.slow
-def test_wrong_input_gives_one_line(inside: Workspace, tmp_path: Path) -> None:
-    assert refusal("bn", tmp_path) == "run = bn: must be one of main, gn"
+NOTHING = "no image could be read, so nothing is classified"
+
+
+def test_wrong_input_gives_one_line(
+    untrained: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    assert refusal("vgg", tmp_path).startswith("run = vgg: must be one of main, bn, ")
+    capsys.readouterr()
     missing = tmp_path / "missing.png"
-    assert refusal("gn", missing) == f"{missing}: no such file or folder"
-    for other in (".hidden.png", "paper.pdf"):  # Pillow writes PDF, but does not read it
-        (tmp_path / other).write_text("no image")
-    assert refusal("gn", tmp_path) == f"{tmp_path}: holds no image files"
-    text = tmp_path / "text.png"
-    text.write_text("no image")
-    assert refusal("gn", text) == f"{text}: is no image"
+    assert refusal("main", missing) == NOTHING
+    assert capsys.readouterr().err.startswith(f"{missing}: No such file or directory; ")
+    (folder / ".hidden.png").touch()
+    assert refusal("main", folder) == NOTHING
+    assert capsys.readouterr().err == f"{folder}: holds no image files\n"
+
+
+def test_what_cannot_be_classified_is_told_and_the_others_are_classified(
+    untrained: Workspace, folder_of: Callable[..., Path], tmp_path: Path
+) -> None:
     half = tmp_path / "half.png"
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(half)
-    half.write_bytes(half.read_bytes()[:-30])
-    assert refusal("gn", half).startswith(f"{half}: ")
+    folder = folder_of(
+        b_heic=b"heic", c_mpg=b"\0\0\1\xb3\x20\2\0\0", d_png=half.read_bytes()[:-30],
+        e_txt=b"text", f_pdf=b"%PDF",
+    )  # fmt: skip
+    out = tmp_path / "out.csv"
+    done = untrained.run(
+        "python", "-m", "normlab", "predict", "--csv", str(out), str(folder), check=False
+    )
+    named = [folder / "a.png", folder / "z.png"]
+    assert done.returncode == 1
+    assert [line.split()[-1] for line in done.stdout.splitlines()] == list(map(str, named))
+    assert [row["file"] for row in read_csv(out)] == list(map(str, named))
+    *lines, last = done.stderr.splitlines()
+    told = dict(line.split(": ", 1) for line in lines)
+    assert list(told) == [str(folder / name) for name in ("e.txt", "f.pdf", "b.heic", "c.mpg",
+                                                          "d.png")]  # fmt: skip
+    assert told[str(folder / "e.txt")].startswith("skipped, ")
+    assert "of a kind that Pillow does not read" in told[str(folder / "b.heic")]
+    assert told[str(folder / "c.mpg")].startswith("cannot be decoded as MPEG (")
+    assert told[str(folder / "d.png")].startswith("cannot be decoded as PNG (")
+    assert last == "error: could not be classified: 3, each named above"
+
+
+def test_files_that_are_no_images_by_their_ending_are_no_failure(
+    untrained: Workspace, folder_of: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = folder_of(labels_csv=b"a,b")
+    predict.run("main", [folder], None)
+    printed = capsys.readouterr()
+    assert printed.out.count("\n") == 2
+    assert printed.err == f"{folder}/labels.csv: skipped, for its name has no ending of an image\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("work", "is a folder; name a file"),
+        ("to-work", "is a folder; name a file"),
+        ("missing/out.csv", "there is no folder "),
+        ("holiday/a.png", "is an image, which would be lost; name another file"),
+        ("holiday/b", "is an image, which would be lost; name another file"),
+        ("other.JPG", "is an image, which would be lost; name another file"),
+    ],
+)
+def test_a_csv_that_would_cost_more_than_a_csv_is_refused_before_the_work(
+    name: str, reason: str, folder_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = folder_of(b=b"image", y_png=b"image")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/thesis").touch()
+    (tmp_path / "to-work").symlink_to("work")
+    (tmp_path / "other.JPG").touch()
+    before = {p: p.is_dir() or p.read_bytes() for p in tmp_path.rglob("*")}
+    path = tmp_path / name
+    line = refusal("a run is not asked for", folder, folder / "b", csv=path)
+    assert line.startswith(f"--csv {path}: {reason}")
+    assert {p: p.is_dir() or p.read_bytes() for p in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("target", ["exists", "is new"])
+def test_the_csv_goes_where_a_link_leads(
+    target: str, untrained: Workspace, folder_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    real, link = tmp_path / "real.csv", tmp_path / "link.csv"
+    if target == "exists":
+        real.touch()
+    link.symlink_to(real)
+    predict.run("main", [folder_of()], link)
+    assert link.is_symlink()
+    assert len(read_csv(real)) == 2
+
+
+def test_where_nothing_is_classified_the_csv_stays_as_it_was(
+    untrained: Workspace, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("old")
+    assert refusal("main", tmp_path / "missing.png", csv=out) == NOTHING
+    assert out.read_text() == "old"
+    assert [path.name for path in tmp_path.glob("*.*")] == ["out.csv"]
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        ("--csv /dev/stdout", "CSV"),
+        ("--csv /dev/stdout >$OUT; cat $OUT", "CSV"),
+        ("--csv >(cat >$OUT) >/dev/null; wait $!; cat $OUT", "CSV"),
+        ("--csv $OUT | true; cat $OUT", "CSV"),  # whose reader leaves before all is printed
+        ("--csv /dev/null", "table"),
+    ],
+)
+def test_the_csv_goes_whole_through_pipes_and_devices(
+    end: str, expected: str, untrained: Workspace, folder_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = folder_of()
+    untrained.environment["OUT"] = str(tmp_path / "out")
+    done = untrained.run("bash", "-c", f"python -m normlab predict {folder} {end}")
+    first, *others = done.stdout.splitlines()
+    assert (first == "file,class,probability") == (expected == "CSV")
+    assert len(others) == (2 if expected == "CSV" else 1)
+    assert (done.stderr, Path("/dev/stdout").is_symlink()) == ("", True)
 
 
 @pytest.mark.slow
@@ -145,7 +297,15 @@ def test_of_a_folder_the_image_files_that_are_seen_are_taken(tmp_path: Path) -> 
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
-    assert predict.expand(tmp_path) == [tmp_path / "a/c.jpg", tmp_path / "b.PNG"]
+    assert found_below(tmp_path) == [tmp_path / "a/c.jpg", tmp_path / "b.PNG"]
+
+
+def test_a_folder_of_linked_folders_is_read(folder_of: Callable[..., Path], tmp_path: Path) -> None:
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "one").symlink_to(folder_of())
+    (links / "circle").symlink_to(links)
+    assert found_below(links) == [links / "one/a.png", links / "one/z.png"]
 
 
 def test_a_file_is_read_as_training_reads_it(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from normlab.config import params
-from normlab.report import readme, seeds
+from normlab.report import readme
+from normlab.report.results import SHOWN
 from normlab.utils import files
 from normlab.utils.errors import NormlabError
 
@@ -26,14 +26,13 @@ def test_the_tables_are_those_of_the_committed_files(monkeypatch: pytest.MonkeyP
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the results of one run, x, and what others report of it and of y."""
     monkeypatch.chdir(tmp_path)
-    row = {"run": "x", "norm": "ln", "batch_size": 8, "diverged": True,
-           "val_accuracy": 0.5, "test_accuracy": 0.876, "test_f1_macro": 0.125}  # fmt: skip
-    files.write_csv("results/summary.csv", [row, row | {"run": "z"}], tuple(row))
-    config = params.load(ROOT / "params.yaml").model_dump()
-    files.write_json("results/setup.json", config)
-    reported = [{"run": run, "test_accuracy": 0.9} for run in "xy"]
+    row = {"run": "x", "norm": "ln", "batch_size": 8, "seeds": 2, "diverged": 1}
+    row |= dict(zip(SHOWN, (0.5, 0.876, 0.125), strict=True))
+    one = {"run": "z", "seeds": 1} | dict.fromkeys((f"{name}_sd" for name in SHOWN), "")
+    row |= dict.fromkeys(one, 0.01) | {"run": "x", "seeds": 2}
+    files.write_csv("results/summary.csv", [row, row | one], tuple(row))
+    reported = [{"run": run, "test_accuracy": 0.9, "source": "ann/norms"} for run in "xy"]
     files.write_csv(readme.ANCHORS, reported, tuple(reported[0]))
-    files.write_csv(seeds.PATH, [], seeds.FIELDS)
     return tmp_path
 
 
@@ -41,24 +40,16 @@ def test_a_table_follows_its_source(place: Path) -> None:
     page = place / "README.md"
     page.write_text("before\n<!-- results results/summary.csv -->\nold\n<!-- end -->\nafter\n")
     readme.update(page)
-    lines = page.read_text().splitlines()
-    assert lines[4] == "| `x` | Layer (LN) (diverged) | 8 | 50.00 | 87.60 | 12.50 | 90.0 | -2.4 |"
-    assert lines[5].endswith("| 12.50 |  |  |")  # nobody reports on z
-    assert (lines[0], lines[-1], len(lines)) == ("before", "after", 8)
-
-
-def test_results_of_several_seeds_are_their_mean_and_deviation(place: Path) -> None:
-    recipe = seeds.recipe(params.load(ROOT / "params.yaml").model_dump())
-    row = dict.fromkeys(seeds.FIELDS, 0.5) | {
-        "recipe": recipe, "norm": "ln", "batch_size": 8, "train_error": "", "val_error": ""
-    }  # fmt: skip
-    rows = [row | {"seed": seed, "test_accuracy": value} for seed, value in ((1, 0.8), (2, 0.9))]
-    files.write_csv(seeds.PATH, rows, seeds.FIELDS)
-    text = readme.renewed("<!-- results results/summary.csv -->\n<!-- end -->")
-    assert "| 85.00 ± 7.07 | 50.00 ± 0.00 | 90.0 | -5.0 |" in text.replace(
-        "\N{NO-BREAK SPACE}", " "
+    lines = page.read_text().replace("\N{NO-BREAK SPACE}", " ").splitlines()
+    assert lines[4] == (
+        "| `x` | Layer (LN) (1 of 2 diverged) | 8 | 2 | 50.00 ± 1.00 | 87.60 ± 1.00 | 12.50 ± 1.00 "
+        "| 90.0 | [ann](https://github.com/ann/norms) | -2.4 |"
     )
-    assert "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |" in text
+    assert lines[5] == (  # nobody reports on z
+        "| `z` | Layer (LN) (diverged) | 8 | 1 | 50.00 | 87.60 | 12.50 |  |  |  |"
+    )
+    assert lines[3].endswith("| ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: |")
+    assert (lines[0], lines[-1], len(lines)) == ("before", "after", 8)
 
 
 def test_numbers_of_a_column_have_equally_many_decimals(tmp_path: Path) -> None:

@@ -7,45 +7,66 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 
 from normlab.config import params
 from normlab.evaluation.scores import scores
-from normlab.report import figures, html, results
+from normlab.report import charts, figures, html, results
 from normlab.report.results import (
-    ERRORS,
-    SCORES,
-    SETS,
+    CURVES,
     Result,
+    Setting,
+    Study,
     Training,
     best,
     differences,
     find,
     markdown,
-    standard_error,
     write_tables,
 )
 from normlab.utils import files
+from normlab.utils.errors import NormlabError
+
+SETUP = params.load(ROOT / "params.yaml").model_dump() | {
+    "repeat": {"seeds": [1, 2, 3], "batch_sizes": [2, 128]}
+}
 
 
-def result(run: str, norm: str, batch_size: int, accuracy: float, diverged: bool = False) -> Result:
-    values = {"accuracy": accuracy, "f1_micro": accuracy, "f1_macro": accuracy / 2}
-    metrics = {
-        "norm": norm, "batch_size": batch_size, "epoch": 2, "epochs": 3, "diverged": diverged,
-        "images": {"train": 8, "val": 4, "test": 2},
-        "train": values, "val": values, "test": values,
-    }  # fmt: skip
-    loss = math.nan if diverged else 1.0
-    log = [
-        {"epoch": e, "lr": 0.1, "train_loss": loss, "val_loss": loss,
-         "train_error": 1 - accuracy + 0.01 * e, "val_error": 1 - accuracy + 0.02 * e}
-        for e in (1.0, 2.0, 3.0)
-    ]  # fmt: skip
-    quantiles = {"1 %": [loss] * 3, "99 %": [5 * loss] * 3}
-    predictions = [{"actual": "cat", "predicted": "dog"}, {"actual": "dog", "predicted": "dog"}]
-    return Result(run, metrics, log, quantiles, predictions, metrics["batch_size"] == 128)
+def training(accuracy: float, errors: tuple[float, ...] = (), diverged: bool = False) -> Training:
+    """One of three epochs, the second the best, or of the epochs that have these `errors`."""
+    errors = errors or tuple(1 - accuracy + 0.02 * epoch for epoch in (1, 2, 3))
+    best_epoch = errors.index(min(errors)) + 1
+    values = dict.fromkeys(
+        (f"{s}_{kind}" for s in results.SETS for kind in results.KINDS), accuracy
+    )
+    losses = (math.nan if diverged else 1.0,) * len(errors)
+    log = {name: losses if name.endswith("loss") else errors for name in CURVES}
+    return Training(best_epoch, len(errors), diverged, values, log)
+
+
+def result(
+    run: str,
+    norm: str,
+    batch_size: int,
+    *accuracies: float,
+    errors: tuple[float, ...] = (),
+    diverged: bool = False,
+) -> Result:
+    """A run with these accuracies, one per seed."""
+    feature = math.nan if diverged else 1.0
+    return Result(
+        norm,
+        batch_size,
+        trainings=tuple(training(accuracy, errors, diverged) for accuracy in accuracies),
+        run=run,
+        images={"train": 8, "val": 4, "test": 2},
+        quantiles={"1 %": [feature] * 3, "99 %": [5 * feature] * 3},
+        predictions=[{"actual": actual, "predicted": "dog"} for actual in ("cat", "dog")],
+        reference=batch_size == 128,
+    )
 
 
 RESULTS = [
@@ -54,23 +75,21 @@ RESULTS = [
     result("bn-small", "bn", 8, 0.81),
     result("nn", "nn", 128, 0.1, diverged=True),
 ]
-
 BIN = result("bin", "bin", 128, 0.79)
 
 
-def repeated(chosen: Result, *accuracies: float, epochs: int = 3) -> Result:
-    """`chosen` with several seeds, whose errors do not change over the epochs."""
-    seeds = tuple(
-        Training(
-            {f"{s}_{score}": accuracy for s in SETS for score in SCORES},
-            dict.fromkeys(ERRORS, [1 - accuracy] * (epochs + place)),
-        )
+def repeated(chosen: Result, *accuracies: float) -> Result:
+    """`chosen` with several seeds, of which it has one more epoch each."""
+    trainings = tuple(
+        training(accuracy, (1 - accuracy,) * (3 + place))
         for place, accuracy in enumerate(accuracies)
     )
-    return dataclasses.replace(chosen, seeds=seeds)
+    return dataclasses.replace(chosen, trainings=trainings)
 
 
 SEVERAL = [repeated(chosen, 0.5, 0.6, 0.7) for chosen in RESULTS]
+#: long enough for its last third to be drawn by itself
+LONG = [result(r.run, r.norm, r.batch_size, 0.8, 0.9, errors=(0.5,) * 12) for r in RESULTS[:3]]
 
 
 def test_scores_are_scikit_learns() -> None:
@@ -87,26 +106,110 @@ def test_best_is_by_validation_and_find_by_norm_and_batch_size() -> None:
     assert find(RESULTS, "ln") is None
 
 
-def test_of_several_seeds_mean_and_deviation_are_shown() -> None:
-    one, several = RESULTS[0], repeated(RESULTS[0], 0.5, 0.6, 0.7, epochs=2)
+def plain(text: str) -> str:
+    return text.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_of_several_seeds_mean_and_standard_deviation_are_shown() -> None:
+    one, several = RESULTS[0], repeated(RESULTS[0], 0.5, 0.6, 0.7)
     assert one.percent("test_accuracy") == "80.00"
-    assert several.percent("test_accuracy").replace("\N{NO-BREAK SPACE}", " ") == "60.00 ± 10.00"
-    assert one.curve("val_error") == (pytest.approx([0.22, 0.24, 0.26]), None)
-    means, deviations = several.curve("val_error")  # over the epochs that all have
-    assert means == pytest.approx([0.4, 0.4])
-    assert deviations == pytest.approx([0.1, 0.1])
-    assert best([*RESULTS, repeated(RESULTS[3], 0.95, 0.99)]).seeds
+    assert plain(several.percent("test_accuracy")) == "60.00 ± 10.00"
+    values, deviations = one.curve("val_error")
+    assert (values.tolist(), deviations) == (pytest.approx([0.22, 0.24, 0.26]), None)
+    values, deviations = several.curve("val_error")  # over the epochs that all have
+    assert values.tolist() == pytest.approx([0.4] * 3)
+    assert deviations is not None
+    assert deviations.tolist() == pytest.approx([0.1] * 3)
+    lost = result("nn", "nn", 128, 0.1, 0.1, diverged=True)
+    assert np.isnan(lost.curve("val_loss")).all()
+    assert best([*RESULTS, repeated(RESULTS[3], 0.95, 0.99)]).seeds == 2
 
 
-def test_standard_error_is_binomial() -> None:
-    assert standard_error(0.9, 10_000) == pytest.approx(0.003)
+def test_how_many_seeds_diverged_is_said() -> None:
+    assert RESULTS[3].name == "None (NN) (diverged)"
+    mixed = dataclasses.replace(RESULTS[3], trainings=(training(0.9), *RESULTS[3].trainings))
+    assert mixed.name == "None (NN) (1 of 2 diverged)"
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what two runs, bn and gn at 128, left with seed 1, and with repetitions."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    monkeypatch.setattr(results.pipeline, "runs", lambda: ["bn", "gn"])
+    columns = {name: [0.5, 0.4] for name in CURVES}
+    record = {"epoch": 2, "epochs": 2, "diverged": False, "images": {"val": 4}}
+    record |= {s: dict.fromkeys(results.KINDS, 0.6) for s in results.SETS}
+    for norm in ("bn", "gn"):
+        record |= {"norm": norm, "batch_size": 128}
+        folder = tmp_path / "data/runs" / norm
+        files.write_json(folder / "scores.json", record)
+        for name, row in (
+            ("log", dict.fromkeys(CURVES, 0.5)),
+            ("quantiles", {"q1": 0.5, "q99": 1.5}),
+        ):
+            rows = [{"epoch": epoch, **row} for epoch in (1, 2)]
+            files.write_csv(folder / f"{name}.csv", rows, tuple(rows[0]))
+        files.write_csv(folder / "predictions.csv", [], ("actual", "predicted"))
+    for norm, size, seed in results.pipeline.repetitions(SETUP):
+        record |= {"norm": norm, "batch_size": size, "seed": seed, "log": columns}
+        record["test"] = dict.fromkeys(results.KINDS, 0.6 + seed / 10)
+        files.write_json(results.REPEATS / f"{norm}-{size}-{seed}.json", record)
+    return tmp_path
+
+
+def load(**repeat: list[int]) -> Study:
+    return results.load(SETUP | {"repeat": {"seeds": [], "batch_sizes": []} | repeat})
+
+
+def test_repetitions_are_those_that_params_ask_for(data: Path) -> None:
+    assert [run.samples("test_accuracy") for run in load().runs] == [[0.6], [0.6]]
+    study = load(seeds=[3, 2])
+    assert [run.samples("test_accuracy") for run in study.runs] == [
+        pytest.approx([0.6, 0.9, 0.8])
+    ] * 2
+    assert study.runs[0].quantiles == {"1 %": [0.5, 0.5], "99 %": [1.5, 1.5]}
+
+
+def test_a_repetition_of_a_runs_own_seed_and_batch_size_is_not_counted_twice(data: Path) -> None:
+    assert [run.seeds for run in load(seeds=[1]).runs] == [1, 1]
+    assert [run.seeds for run in load(batch_sizes=[128]).runs] == [1, 1]
+
+
+def test_batch_sizes_are_those_of_runs_and_of_repetitions(data: Path) -> None:
+    sizes = load(seeds=[2], batch_sizes=[2]).by_batch_size()
+    found = {norm: [(s.batch_size, s.seeds) for s in settings] for norm, settings in sizes.items()}
+    assert found == {norm: [(128, 2), (8, 1), (2, 1)] for norm in ("bn", "gn")}
+    assert load(seeds=[]).by_batch_size() == {}
+
+
+def test_a_missing_or_damaged_file_is_named_with_what_makes_it(data: Path) -> None:
+    repetition = results.REPEATS / "gn-8-3.json"
+    repetition.write_text("{}")
+    with pytest.raises(
+        NormlabError, match=r"gn-8-3.json: damaged .*; `dvc repro --force repeat-small@"
+    ):
+        load(seeds=[3])
+    repetition.unlink()
+    with pytest.raises(NormlabError, match=r"no such file; `dvc repro repeat-small@gn-8-3`$"):
+        load(seeds=[3])
+    load(seeds=[2])  # which asks for others
+    scores = data / "data/runs/bn/scores.json"
+    scores.write_text("[]")
+    with pytest.raises(NormlabError, match=r"data/runs/bn: damaged .*; `dvc checkout --force`"):
+        load()
+    scores.unlink()
+    with pytest.raises(NormlabError, match=r"data/runs/bn/scores.json: no such file; `dvc pull`"):
+        load()
 
 
 def test_markdown_marks_the_best_of_each_column_and_names_what_diverged() -> None:
     lines = markdown(RESULTS).splitlines()
     table = lines[: 2 + len(RESULTS)]
     assert len({line.count("|") for line in table}) == 1
-    assert table[0].startswith("| run | norm | batch size | test accuracy | test macro-F1 | val")
+    assert table[0].startswith(
+        "| run | norm | batch size | seeds | test accuracy | test macro-F1 |"
+    )
     assert "**82.00**" in lines[3]
     assert not any("**" in line for line in (*lines[:3], *lines[4:]))
     assert "(diverged)" in lines[5]
@@ -114,65 +217,110 @@ def test_markdown_marks_the_best_of_each_column_and_names_what_diverged() -> Non
 
 
 def test_tables_hold_every_run_and_epoch(tmp_path: Path) -> None:
-    write_tables(tmp_path, RESULTS)
+    write_tables(tmp_path, Study(RESULTS))
     curves = files.read_csv(tmp_path / "curves.csv")
     assert [(row["run"], row["epoch"]) for row in curves] == [
         (r.run, str(epoch)) for r in RESULTS for epoch in (1, 2, 3)
     ]
+    assert (curves[0]["val_error"], curves[0]["val_error_sd"]) == ("0.22", "")
+    assert curves[0]["val_accuracy"] == "0.78"
     quantiles = files.read_csv(tmp_path / "quantiles.csv")
     assert {row["quantile"] for row in quantiles} == {"1 %", "99 %"}
     assert len(quantiles) == 2 * len(curves)
-    assert len(files.read_csv(tmp_path / "summary.csv")) == len(RESULTS)
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert list(metrics) == [r.run for r in RESULTS]
-    assert metrics["bn"] == {"val": 82, "test": 82, "f1": 41}
-    [bn] = [row for row in files.read_csv(tmp_path / "summary.csv") if row["run"] == "bn"]
-    assert bn["test_f1_micro"] == bn["test_accuracy"] == "0.82"
+    summary = files.read_csv(tmp_path / "summary.csv")
+    assert [(row["run"], row["seeds"], row["diverged"]) for row in summary] == [
+        (r.run, "1", "1" if r.run == "nn" else "0") for r in RESULTS
+    ]
+    assert summary[1]["test_f1_micro"] == summary[1]["test_accuracy"] == "0.82"
+
+
+def test_tables_of_several_seeds_hold_standard_deviations(tmp_path: Path) -> None:
+    write_tables(tmp_path, Study(SEVERAL, [Setting("bn", 2, (training(0.4),))]))
+    curve = files.read_csv(tmp_path / "curves.csv")[0]
+    assert (curve["train_error"], curve["train_error_sd"]) == ("0.4", "0.1")
+    row = files.read_csv(tmp_path / "summary.csv")[0]
+    assert (row["seeds"], row["test_accuracy_sd"][:4]) == ("3", "0.09")
+    sizes = files.read_csv(tmp_path / "batch_sizes.csv")
+    assert [(row["norm"], row["batch_size"], row["seeds"]) for row in sizes] == [
+        ("bn", "128", "3"), ("bn", "8", "3"), ("bn", "2", "1")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("chosen", [RESULTS, SEVERAL], ids=["one seed", "several"])
+def test_the_printed_summary_is_whole_in_80_columns(
+    chosen: list[Result],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    write_tables(tmp_path, Study([*chosen, repeated(BIN, 0.8, 0.81) if chosen is SEVERAL else BIN]))
+    results.show_summary(tmp_path)
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    row = next(line for line in printed.splitlines() if line.startswith("bn-small"))
+    expected = ["3", *["60.00±10.00%"] * 3] if chosen is SEVERAL else ["1", *["81.00%"] * 3]
+    assert row.split()[-4:] == expected
 
 
 def stopped_early(chosen: Result) -> Result:
     """`chosen`, had it ended after two epochs, with features that grew large."""
     quantiles = {"1 %": [-1.0, -10.0], "99 %": [5.0, 5000.0]}
-    return dataclasses.replace(chosen, log=chosen.log[:2], quantiles=quantiles)
+    return dataclasses.replace(chosen, trainings=(training(0.8, (0.3, 0.2)),), quantiles=quantiles)
 
 
 @pytest.mark.parametrize(
     "chosen",
-    [RESULTS, RESULTS[:1], RESULTS[3:], SEVERAL, [stopped_early(RESULTS[0]), *RESULTS[1:]]],
-    ids=["all", "one", "nan", "several seeds", "of other lengths"],
+    [RESULTS, RESULTS[:1], RESULTS[3:], SEVERAL, LONG, [stopped_early(RESULTS[0]), *RESULTS[1:]]],
+    ids=["all", "one", "nan", "several seeds", "long", "of other lengths"],
 )
 def test_every_figure_is_drawn_and_repeats(tmp_path: Path, chosen: list[Result]) -> None:
     for folder in ("first", "second"):
-        figures.draw_all(tmp_path / folder, chosen, 40, "png")
+        figures.draw_all(tmp_path / folder, Study(chosen), 40, "png")
     for name in figures.FIGURES:
         drawn = [(tmp_path / folder / f"{name}.png").read_bytes() for folder in ("first", "second")]
         assert drawn[0].startswith(b"\x89PNG")
         assert drawn[0] == drawn[1]
 
 
-def test_a_norm_has_one_colour_and_another_batch_size_is_dashed() -> None:
-    figure = figures.error_curves(RESULTS)
-    lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
-    usual, small = lines["bn: Batch (BN), 128"], lines["bn-small: Batch (BN), 8"]
-    assert usual.get_color() == small.get_color() != lines["main: PyTorch BN, 128"].get_color()
-    assert (usual.get_linestyle(), small.get_linestyle()) == ("-", "--")
+def test_a_run_has_the_colour_that_charts_give_it_and_another_batch_size_is_dashed() -> None:
+    lines = figures.error_curves(Study(RESULTS)).axes[0].get_lines()
+    assert [line.get_color() for line in lines] == charts.palette()[: len(RESULTS)]
+    assert [line.get_linestyle() for line in lines] == ["-", "-", "--", "-"]
+    assert [line.get_label() for line in lines] == [run.label for run in RESULTS]
 
 
 def test_curves_of_several_seeds_have_a_band() -> None:
     def bands(chosen: list[Result]) -> int:
-        return len(figures.error_curves(chosen).axes[1].collections)
+        return len(figures.error_curves(Study(chosen)).axes[1].collections)
 
     assert (bands(RESULTS), bands(SEVERAL)) == (0, len(SEVERAL))
 
 
+def test_the_last_third_of_a_long_training_is_drawn_by_itself() -> None:
+    assert len(figures.error_curves(Study(RESULTS)).axes) == 2
+    drawn = figures.error_curves(Study(LONG)).axes
+    assert [axis.get_lines()[0].get_xdata()[0] for axis in drawn] == [1, 1, 9, 9]
+
+
+def test_accuracy_is_drawn_against_batch_size_on_a_logarithmic_axis() -> None:
+    study = Study(SEVERAL, [Setting("bn", 2, (training(0.4),))])
+    [axis] = figures.batch_size(study).axes
+    [bars] = axis.containers
+    assert axis.get_xscale() == "log"
+    assert axis.get_xlim()[0] > axis.get_xlim()[1]
+    assert bars.lines[0].get_xdata().tolist() == [128, 8, 2]
+    assert bars.lines[0].get_ydata().tolist() == pytest.approx([0.6, 0.6, 0.4])
+    heights = [np.ptp(segment[:, 1]) for segment in bars.lines[2][0].get_segments()]
+    assert heights == pytest.approx([0.2, 0.2, 0])
+
+
 def test_sanity_gives_the_difference_of_the_curves() -> None:
-    assert differences(RESULTS[0], RESULTS[1], "val_error") == pytest.approx([-0.02] * 3)
-
-
-def test_a_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(results.NormlabError, match=r"data/runs/bn/metrics.json: no such file"):
-        results.load("bn", 128)
+    gaps, error = differences(RESULTS[0], RESULTS[1], "val_error")
+    assert (gaps.tolist(), error) == (pytest.approx([-0.02] * 3), None)
+    gaps, error = differences(SEVERAL[0], SEVERAL[1], "val_error")
+    assert error is not None
+    assert error.tolist() == pytest.approx([0.1 * math.sqrt(2 / 3)] * 3)
 
 
 def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
@@ -189,21 +337,22 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     path.mkdir()
     (path / "old").touch()
-    with files.atomic(path) as temporary:
-        temporary.mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    with files.atomic_folder(link) as temporary:
         (temporary / "new").touch()
     assert [file.name for file in path.iterdir()] == ["new"]
+    assert link.is_symlink()
+    with pytest.raises(ZeroDivisionError), files.atomic_folder(path) as temporary:
+        (temporary / "half").touch()
+        raise ZeroDivisionError
+    assert [file.name for file in path.iterdir()] == ["new"]
+    assert sorted(tmp_path.iterdir()) == [path, link]
 
 
-SETUP = {
-    "dataset": "digits", "seed": 1, "model": {"n": 2, "groups": 8},
-    "train": params.load(ROOT / "params.yaml").train.model_dump(),
-    "comparison": {"batch_size": 128, "small_batch_size": 8},
-}  # fmt: skip
-
-
-def report(folder: Path, chosen: list[Result]) -> str:
-    html.write(folder / "report.html", chosen, SETUP)
+def report(folder: Path, study: Study) -> str:
+    write_tables(folder, study)
+    html.write(folder, study, SETUP)
     return (folder / "report.html").read_text()
 
 
@@ -218,49 +367,77 @@ def prose(page: str) -> str:
 
 
 def test_the_report_is_one_file_that_asks_nothing_of_a_network(tmp_path: Path) -> None:
-    page = report(tmp_path, RESULTS)
-    assert page == report(tmp_path, RESULTS)
+    page = report(tmp_path, Study(RESULTS))
+    assert page == report(tmp_path, Study(RESULTS))
     assert not re.search(r"""(src|href)=["'](?!data:)""", markup(page))
     assert markup(page).count("<img ") == len(figures.FIGURES)
     assert '<td class="best">82.00</td>' in page
     assert len(page) < 2_000_000
 
 
-def test_the_report_answers_each_question_before_its_figure(tmp_path: Path) -> None:
-    page = markup(report(tmp_path, [*RESULTS, BIN]))
+@pytest.mark.parametrize("chosen", [RESULTS, SEVERAL], ids=["one seed", "several"])
+def test_the_report_answers_each_question_before_its_figure(
+    chosen: list[Result], tmp_path: Path
+) -> None:
+    page = markup(report(tmp_path, Study([*chosen, BIN])))
     for number in range(1, 9):
         _, _, section = page.partition(f"<h2>{number} · ")
         before, _, _ = section.partition("<h2>")[0].partition("<figure")
         assert '<p class="answer">' in before
 
 
-def test_one_seed_claims_nothing_that_several_would_have_to_show(tmp_path: Path) -> None:
-    page = report(tmp_path, [*RESULTS, BIN])
-    assert '<span class="tag other direction">' in page
-    text = prose(page)
-    assert "One seed cannot tell whether that is more than chance" in text
-    assert not re.search("by more than chance|no more than chance|agrees|undecided|±", text, re.I)
+def answers(page: str) -> str:
+    """The text of a report from its first question on, without captions and notes."""
+    _, _, rest = markup(page).partition("<h2>1 · ")
+    return prose(
+        re.sub(r"<(figcaption|p class=\"note)[^>]*>.*?</(figcaption|p)>", "", rest, flags=re.DOTALL)
+    )
 
 
-def test_several_seeds_give_deviations_and_verdicts(tmp_path: Path) -> None:
-    text = prose(report(tmp_path, SEVERAL)).replace("\N{NO-BREAK SPACE}", " ")
+def test_one_seed_has_numbers_and_no_verdicts(tmp_path: Path) -> None:
+    page = report(tmp_path, Study([*RESULTS, BIN]))
+    assert '<span class="tag' not in page
+    text = answers(page)
+    assert "Batch (BN) has the highest test accuracy, 82.00 %, and None (NN) the lowest" in text
+    assert text.count("significant") == 1  # in the question
+    assert not re.search(r"\b(agree|undecided|yes|no)\b|±", text)
+
+
+def test_several_seeds_give_standard_deviations_and_verdicts(tmp_path: Path) -> None:
+    page = report(tmp_path, Study([*SEVERAL, repeated(BIN, 0.6, 0.61)]))
+    text = plain(prose(page))
     assert "60.00 ± 10.00" in text
-    assert re.search(r"The winner's lead over .+ is no more than chance\.", text)
-    assert "One seed" not in text
-    assert '<span class="tag undecided">' in report(tmp_path, [*SEVERAL, repeated(BIN, 0.6, 0.61)])
-    apart = [repeated(RESULTS[0], 0.8, 0.81), repeated(RESULTS[3], 0.1, 0.11)]
-    text = prose(report(tmp_path, apart))
-    assert "All others are behind the winner by more than chance" in text
+    assert re.search(r"The winner's lead over .+ is not statistically significant\.", text)
+    assert "and leave 2 undecided" in text
+    assert '<span class="tag undecided">' in page
+    apart = [repeated(RESULTS[1], 0.8, 0.81), repeated(RESULTS[0], 0.1, 0.11)]
+    text = plain(prose(report(tmp_path, Study(apart))))
+    assert "The winner's lead over PyTorch BN (10.50 ± 0.71 %) is statistically significant" in text
+    assert "is not statistically significant" not in text
+    assert re.search(
+        r"a difference of \+70.00 \(\+.*\) points, which is statistically significant", text
+    )
+
+
+def test_a_run_of_one_seed_among_others_has_no_verdict(tmp_path: Path) -> None:
+    runs = [repeated(RESULTS[1], 0.8, 0.81), repeated(RESULTS[0], 0.7, 0.71), BIN]
+    text = plain(prose(report(tmp_path, Study(runs))))
+    assert "each trained with 1 to 2 seeds" in text
+    assert (
+        "The winner's lead over PyTorch BN (70.50 ± 0.71 %) is statistically significant." in text
+    )
+    assert "lead over Batch-Instance" not in text
 
 
 @pytest.mark.parametrize("chosen", [RESULTS[:1], RESULTS[3:]], ids=["one", "diverged"])
 def test_the_report_copes_with_few_runs(tmp_path: Path, chosen: list[Result]) -> None:
-    page = report(tmp_path, chosen)
+    page = report(tmp_path, Study(chosen))
     assert "bn and torch_bn are not both among the runs" in page
     assert "No norm was trained at batch size 128 and at a smaller one" in page
-    data = re.search(r'id="runs">(.*?)</script>', page)
-    assert data
-    json.loads(data[1], parse_constant=pytest.fail)  # a browser reads no NaN
+    found = re.findall(r"^vegaEmbed\(\S+, (.*)\);$", page, re.MULTILINE)
+    assert len(found) == 3
+    for spec in found:
+        json.loads(spec, parse_constant=pytest.fail)  # a browser reads no NaN
 
 
 @pytest.mark.filterwarnings("error")
@@ -268,7 +445,7 @@ def test_class_names_that_the_font_lacks_are_drawn_as_numbers(tmp_path: Path) ->
     names = {"cat": "\N{TEST TUBE} cat", "dog": "\u72ac $5$"}
     predictions = [{k: names[v] for k, v in row.items()} for row in RESULTS[0].predictions]
     renamed = [dataclasses.replace(result, predictions=predictions) for result in RESULTS]
-    drawn = figures.confusion(renamed)
+    drawn = figures.confusion(Study(renamed))
     labels = [label.get_text() for label in drawn.axes[0].get_xticklabels()]
     assert labels == ["U+72AC \\$5\\$", "U+1F9EA cat"]
     drawn.savefig(tmp_path / "figure.png")
@@ -277,7 +454,8 @@ def test_class_names_that_the_font_lacks_are_drawn_as_numbers(tmp_path: Path) ->
 @pytest.mark.parametrize("count", [10, 100, 300])
 def test_the_confusion_of_many_classes_stays_a_picture_of_moderate_size(count: int) -> None:
     predictions = [{"actual": f"{i:03}", "predicted": "000"} for i in range(count)]
-    drawn = figures.confusion([dataclasses.replace(RESULTS[0], predictions=predictions)])
+    renamed = dataclasses.replace(RESULTS[0], predictions=predictions)
+    drawn = figures.confusion(Study([renamed]))
     assert max(drawn.get_size_inches()) < 13
     labels = drawn.axes[0].get_yticklabels()
     drawn.draw_without_rendering()

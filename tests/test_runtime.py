@@ -35,11 +35,11 @@ def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
 def test_auto_compiles_what_is_long_enough_to_pay_for_it() -> None:
     if fault := runtime.compiler_fault(torch.device("cpu")):
         pytest.skip(fault)
-    assert runtime.make("float32", "auto", LONG).compiles
-    assert not runtime.make("float32", "auto", SHORT).compiles
-    assert not runtime.make("float32", "auto", LONG, devices=2).compiles
-    assert runtime.make("float32", True, SHORT).compiles
-    assert not runtime.make("float32", False, LONG).compiles
+    assert runtime.make_runtime("float32", "auto", LONG).compiles
+    assert not runtime.make_runtime("float32", "auto", SHORT).compiles
+    assert not runtime.make_runtime("float32", "auto", LONG, devices=2).compiles
+    assert runtime.make_runtime("float32", True, SHORT).compiles
+    assert not runtime.make_runtime("float32", False, LONG).compiles
 
 
 def test_with_a_broken_compiler_auto_warns_in_one_line_and_true_is_refused(
@@ -48,8 +48,8 @@ def test_with_a_broken_compiler_auto_warns_in_one_line_and_true_is_refused(
     """In a process of its own: PyTorch keeps which compiler it has found."""
     code = """
 from normlab.compute import runtime
-runtime.make("float32", "auto", 1e9)  # would not compile anyway
-assert not runtime.make("float32", "auto", 1e16).compiles
+runtime.make_runtime("float32", "auto", 1e9)  # would not compile anyway
+assert not runtime.make_runtime("float32", "auto", 1e16).compiles
 from torch.optim import SGD  # imports the compiler
 """
     [line] = workspace.run("python", "-c", code).stderr.splitlines()
@@ -60,21 +60,21 @@ from torch.optim import SGD  # imports the compiler
     code = """
 from normlab.utils.errors import run_app
 from normlab.compute import runtime
-run_app(lambda: runtime.make("float32", True, 1e9))
+run_app(lambda: runtime.make_runtime("float32", True, 1e9))
 """
     done = workspace.run("python", "-c", code, check=False)
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
-    assert line.startswith("error: train.compile = True: ")
+    assert line.startswith("error: compute.compile = True: ")
     assert broken in line
-    assert line.endswith("; use train.compile = auto")
+    assert line.endswith("; use compute.compile = auto")
 
 
 def test_bfloat16_without_its_instructions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "has_bfloat16", lambda device: False)
     with pytest.raises(NormlabError, match=r"train\.precision = bfloat16: .*use .* float32"):
-        runtime.make("bfloat16", False, SHORT)
-    assert runtime.make("float32", False, SHORT).device == torch.device("cpu")
+        runtime.make_runtime("bfloat16", False, SHORT)
+    assert runtime.make_runtime("float32", False, SHORT).device == torch.device("cpu")
 
 
 #: page faults of taking and freeing 64 MiB ten times, by default and with memory kept; the first

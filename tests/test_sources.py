@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,11 +21,14 @@ import pytest
 import safetensors.numpy
 import yaml
 from conftest import ROOT
+from dvc.utils.cli_parse import to_path_overrides
+from dvc.utils.hydra import apply_overrides
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
 import stages.download
 from normlab import sources
+from normlab.config import params
 from normlab.data.images import Images, read, write
 from normlab.sources import cifar10, fetch
 from normlab.utils import files
@@ -209,17 +213,74 @@ def test_a_folder_passes_over_what_is_hidden_or_elsewhere(tmp_path: Path) -> Non
     check_whole(sources.load(f"folder:{fill(tmp_path, content)}"), 4, 2, 2)
 
 
+def test_images_in_subfolders_and_behind_links_count(tmp_path: Path) -> None:
+    """In the order of torchvision's `ImageFolder`, which is the same tree's usual reader."""
+    content = parts() | {"train/cat/s/1/x.png": picture(7), "train/cat/s/0.png": picture(8)}
+    root = fill(tmp_path / "root", content)
+    fill(tmp_path / "elsewhere", {"y.png": picture(9)})
+    (root / "train/dog/linked").symlink_to(tmp_path / "elsewhere")
+    (root / "train/dog/z.png").symlink_to(tmp_path / "elsewhere/y.png")
+    (root / "train/dog/circle").symlink_to("..")
+    train, test = sources.load(f"folder:{root}")
+    check_whole((train, test), 8, 2, 2)
+    assert train.labels.tolist() == [0] * 4 + [1] * 4
+    expected = [Image.open(io.BytesIO(picture(color))) for color in (0, 1, 8, 7, 2, 3, 9, 9)]
+    assert np.array_equal(train.pixels, np.stack(list(map(np.asarray, expected))))
+
+
+@pytest.mark.parametrize("name", ["train/cat/x.png", "train/cat/s/x.png", "train/emu"])
+def test_a_link_that_leads_nowhere_is_refused(name: str, tmp_path: Path) -> None:
+    root = fill(tmp_path, parts() | {"train/cat/s/0.png": picture(7)})
+    (root / name).symlink_to("/nowhere/at/all")
+    line = refusal(lambda: sources.load(f"folder:{root}"))
+    assert line == f"{root / name}: is a link that leads nowhere"
+
+
+def test_images_of_no_class_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = fill(tmp_path, parts() | {"train/x.png": picture(7), "test/y.png": picture(8)})
+    check_whole(sources.load(f"folder:{root}"), 4, 2, 2)
+    line = f"{root}: files in no class, left out: 2, such as {root}/test/y.png\n"
+    assert capsys.readouterr().err.startswith(line)
+
+
+def test_the_home_of_nobody_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = refusal(lambda: sources.load("folder:~nobody-here/x"))
+    assert line.startswith("dataset = folder:~nobody-here/x: no such folder; ")
+    monkeypatch.setenv(cifar10.MIRROR, "~nobody-here/x")
+    assert ": ~nobody-here/x: holds no " in refusal(lambda: sources.load("cifar10"))
+
+
 def test_a_folder_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     fill(tmp_path / "pictures", parts())
     check_whole(sources.load("folder:~/pictures"), 4, 2, 2)
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["~/my images [new]", "/a=b & c", "/ünï (2) {x}: #1, y", "/it's", "/data/plain"],
+)
+def test_a_path_in_both_quotes_reaches_params_yaml(path: str, tmp_path: Path) -> None:
+    """As README has it: the outer quotes are the shell's, the inner ones Hydra's."""
+    typed = """-S "dataset='folder:~/my images [new]'\""""
+    assert f"`{typed}`, and a `'` is written `" r"\\'`" in (ROOT / "README.md").read_text()
+    typed = typed.replace("~/my images [new]", path.replace("'", r"\\'"))
+    _, argument = shlex.split(typed)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    [(name, overrides)] = to_path_overrides([argument]).items()
+    apply_overrides(tmp_path / name, overrides)
+    assert params.load(tmp_path / "params.yaml").dataset == f"folder:{path}"
+
+
 BAD_FOLDERS: dict[str, tuple[Parts, str]] = {
     "no image": (parts() | {"train/cat/notes.txt": b"hello"}, "/train/cat/notes.txt: is no image"),
+    "no image, deeper": (
+        parts() | {"test/cat/2/x.txt": b"hello"},
+        "/test/cat/2/x.txt: is no",
+    ),
     "truncated JPEG": (
         parts() | {"test/cat/1.jpg": picture(1, kind="JPEG")[:700]},
-        "/test/cat/1.jpg: is a damaged image (",
+        "/test/cat/1.jpg: cannot be decoded as JPEG (",
     ),
     "wrong size": (
         parts() | {"train/dog/2.png": picture(0, size=64)},

@@ -18,6 +18,7 @@ import pytest
 from conftest import ROOT, Workspace, copy_repository, summary
 
 from normlab.cli import study
+from normlab.config import params
 from normlab.utils.errors import NormlabError
 from normlab.utils.progress import EpochLine
 
@@ -42,10 +43,11 @@ def test_another_line_is_no_epoch_line(line: str) -> None:
     assert EpochLine.parse(line) is None
 
 
-def test_the_study_comes_first_then_seed_by_seed_then_batch_sizes(tmp_path: Path) -> None:
-    made = copy_repository(tmp_path / "repository")
-    made.set(seed=7, repeat__seeds=[3, 2], repeat__batch_sizes=[32, 2])
-    found = study.trainings(made.path)
+def test_the_study_comes_first_then_seed_by_seed_then_batch_sizes() -> None:
+    config = params.load(ROOT / "params.yaml").model_copy(
+        update={"seed": 7, "repeat": params.Repeat(seeds=[3, 2], batch_sizes=[32, 2])}
+    )
+    found = study.trainings(config, ROOT)
     names = list(found)
     assert set(names[:2]) == {"bn-small", "gn-small"}
     assert names[2] == "main"
@@ -55,8 +57,8 @@ def test_the_study_comes_first_then_seed_by_seed_then_batch_sizes(tmp_path: Path
     assert {name.rpartition("-")[2] for name in names[18:27]} == {"2"}
     assert names[27:] == ["bn-2-7", "gn-2-7", "bn-32-7", "gn-32-7"]
     assert found["bn-2-7"] == ["batch-size@bn-2-7"]
-    made.set(repeat__seeds=[], repeat__batch_sizes=[])
-    assert list(study.trainings(made.path)) == names[:9]
+    none = params.Repeat(seeds=[], batch_sizes=[])
+    assert list(study.trainings(config.model_copy(update={"repeat": none}), ROOT)) == names[:9]
 
 
 @pytest.mark.parametrize(

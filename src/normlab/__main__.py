@@ -38,24 +38,7 @@ def predict(images: Images, run: RunName = "main", csv: Csv = None) -> None:
     """Classify image files with a trained run."""
     from normlab.cli import predict
 
-    predictions = predict.predict(run, images)
-    width = max(len(prediction.label) for prediction in predictions)
-    for prediction in predictions:
-        print(f"{prediction.label:{width}}  {prediction.probability:7.2%}  {prediction.file}")
-    if csv:
-        predict.write(csv, predictions)
-
-
-@app.command()
-def seeds() -> None:
-    """Gather runs with several seeds from DVC's experiments into data/seeds.csv."""
-    from normlab.report import seeds
-    from normlab.utils import files
-
-    rows = seeds.collect()
-    files.write_csv(seeds.PATH, rows, seeds.FIELDS)
-    print(seeds.table(rows), end="")
-    print(f"written to {seeds.PATH}; `dvc repro` puts the current recipe's into the report")
+    predict.run(run, images, csv)
 
 
 @app.command(hidden=True)

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from normlab.cli import study
-from normlab.config.paths import RESULTS, scratch_root
+from normlab.config.paths import RESULTS, SCRATCH, scratch_root
 from normlab.utils import files
 from normlab.utils.errors import NormlabError
 
 FOLDER = Path("demo-results")  #: where the results are put for looking at
 #: what a pipeline needs of the repository
 COPIED = (".dvc/config", ".dvc/page.html", ".dvc/plots", ".dvcignore", "data/repeats",
-          "data/seeds.csv", "dvc.yaml", "params.yaml", "src", "stages")  # fmt: skip
+          "dvc.yaml", "params.yaml", "src", "stages")  # fmt: skip
 #: as `dvc exp run -S` takes them
 OVERRIDES = [
     "dataset=digits",
@@ -22,14 +22,14 @@ OVERRIDES = [
     "comparison.batch_size=8",
     "comparison.small_batch_size=4",
     "model.n=1",
+    "repeat.seeds=[]",
+    "repeat.batch_sizes=[]",
     "train.epochs=8",
     "train.warmup_epochs=3",
     "train.optimizer=adamw",  # learns in fewer steps than sgd
     "train.lr=0.03",  # from 0.05 on, no norm fails with some seeds
     "train.crop_padding=0",  # an 8x8 digit, enlarged: moved, it would need more epochs
     "train.flip=false",  # a mirrored digit is another or none
-    "repeat.seeds=[]",
-    "repeat.batch_sizes=[]",
 ]
 
 
@@ -42,12 +42,11 @@ def run(jobs: int | None) -> None:
     from dvc.utils.hydra import apply_overrides
 
     copy = scratch_root() / "demo"
-    with locked(copy):
+    with locked(copy), files.atomic_folder(FOLDER / RESULTS) as folder:
         copy_pipeline(copy)
         apply_overrides(copy / "params.yaml", OVERRIDES)
         study.run(jobs, copy)
-        with files.atomic(FOLDER) as folder:
-            shutil.copytree(copy / RESULTS, folder / RESULTS)
+        shutil.copytree(copy / RESULTS, folder, dirs_exist_ok=True)
     print(
         f"\nNow look at {FOLDER / RESULTS / 'report.html'}, and try\n"
         "    make install && source .venv/bin/activate\n"
@@ -58,8 +57,10 @@ def run(jobs: int | None) -> None:
 
 @contextmanager
 def locked(copy: Path) -> Iterator[None]:
-    """Keep the folder `copy` to this process."""
+    """Keep the folder `copy` to this process; raise `NormlabError` if it is not a demo's."""
     copy.mkdir(parents=True, exist_ok=True)
+    if any(copy.iterdir()) and not (copy / "lock").exists():
+        raise NormlabError(f"{copy}: holds other files; set {SCRATCH} to another folder")
     with (copy / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,23 +1,27 @@
 """Image files classified by a trained run."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import cache
+from mimetypes import MimeTypes
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from normlab.compute import runtime
+from normlab.compute.runtime import make_runtime
 from normlab.config import pipeline
 from normlab.config.paths import run_files
 from normlab.data.images import SIZE
 from normlab.evaluation.scores import Classifier
 from normlab.nets import checkpoint
-from normlab.sources.pictures import decode, visible
+from normlab.sources.pictures import below, decode
 from normlab.utils import files
-from normlab.utils.errors import NormlabError
+from normlab.utils.errors import NormlabError, one_line
 
 
 class Prediction(NamedTuple):
@@ -28,24 +32,68 @@ class Prediction(NamedTuple):
     probability: float
 
 
-def predict(run: str, paths: Sequence[Path]) -> list[Prediction]:
-    """Classify the images `paths`, files or folders of them, by the best weights of `run`.
+class Failures:
+    """Counts what cannot be classified, and says why: a line each, on stderr."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, error: NormlabError | OSError) -> None:
+        self.count += 1
+        print(one_line(error), file=sys.stderr)
+
+
+def run(run: str, paths: Sequence[Path], csv: Path | None) -> None:
+    """Classify the images `paths` by the best weights of `run`; print the predictions.
+
+    With `csv` they are also written there; in place of the print if that is the output itself.
+    Raises `NormlabError` before any work for a `csv` that cannot be written, and at the end, when
+    all others are classified and written, if any image could not be.
+    """
+    failures = Failures()
+    found = [file for path in paths for file in expand(path, failures)]
+    if csv and csv.exists() and os.path.samestat(csv.stat(), os.fstat(1)):  # /dev/stdout
+        sys.stdout.buffer.write(table(predict(run, found, failures)))
+    else:
+        with files.atomic(named(csv, found)) if csv else nullcontext() as target:
+            predictions = predict(run, found, failures)
+            if target:
+                target.write_bytes(table(predictions))
+        # Once the file is there: a reader of the output may leave early.
+        width = max(len(prediction.label) for prediction in predictions)
+        for prediction in predictions:
+            print(f"{prediction.label:{width}}  {prediction.probability:7.2%}  {prediction.file}")
+    if failures.count:
+        raise NormlabError(f"could not be classified: {failures.count}, each named above")
+
+
+def predict(run: str, images: Sequence[Path], failures: Failures) -> list[Prediction]:
+    """Classify the files `images`; those that cannot be read go to `failures`.
 
     Images of another size than 32x32 are resized, and a line on stderr says how many. Raises
-    `NormlabError` for a run that does not exist or is not trained, a path that does not exist, a
-    file that is no image, and a folder that holds none.
+    `NormlabError` for a run that does not exist or is not trained, and if no image is left.
     """
     import torch
 
     model, spec, _ = checkpoint.load(weights(run))
-    found = [file for path in paths for file in expand(path)]
-    pictures, resized = zip(*map(read, found), strict=True)
-    if any(resized):
-        print(f"resized to {SIZE}x{SIZE}: {sum(resized)} of {len(found)} images", file=sys.stderr)
-    classify = Classifier(model, spec, runtime.make("float32", False, 0))
-    best = classify(torch.from_numpy(np.stack(pictures))).softmax(1).max(1)
+    readable, pixels, resized = [], [], 0
+    for image in images:
+        try:
+            small, was_resized = read(image)
+        except (NormlabError, OSError) as error:
+            failures.add(error)
+        else:
+            readable.append(image)
+            pixels.append(small)
+            resized += was_resized
+    if not readable:
+        raise NormlabError("no image could be read, so nothing is classified")
+    if resized:
+        print(f"resized to {SIZE}x{SIZE}: {resized} of {len(readable)} images", file=sys.stderr)
+    classify = Classifier(model, spec, make_runtime("float32", False, 0))
+    best = classify(torch.from_numpy(np.stack(pixels))).softmax(1).max(1)
     labels = [spec.classes[index] for index in best.indices.tolist()]
-    return list(map(Prediction, found, labels, best.values.tolist()))
+    return list(map(Prediction, readable, labels, best.values.tolist()))
 
 
 def weights(run: str) -> Path:
@@ -68,18 +116,53 @@ def weights(run: str) -> Path:
     return path
 
 
-def expand(path: Path) -> list[Path]:
-    """`path` itself, or all image files seen below it, in the order of their names."""
-    if not path.exists():
-        raise NormlabError(f"{path}: no such file or folder")
+def expand(path: Path, failures: Failures) -> list[Path]:
+    """`path` itself, or all image files seen below it, in the order of their names.
+
+    Of a folder, a line on stderr names each file that is passed over because of its ending.
+    """
     if not path.is_dir():
         return [path]
-    kinds = Image.registered_extensions()
-    endings = {ending for ending, kind in kinds.items() if kind in Image.OPEN}
-    found = [p for p in visible(path, "**/*") if p.suffix.lower() in endings and p.is_file()]
+    found = []
+    for file in below(path, failures.add):
+        if file.suffix.lower() in endings():
+            found.append(file)
+        else:
+            print(f"{file}: skipped, for its name has no ending of an image", file=sys.stderr)
     if not found:
-        raise NormlabError(f"{path}: holds no image files")
+        failures.add(NormlabError(f"{path}: holds no image files"))
     return found
+
+
+@cache
+def endings() -> set[str]:
+    """The endings of image files, in lower case, whether or not Pillow reads that kind."""
+    readable = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    tables = MimeTypes().types_map  # Python's own, without the system's: the same everywhere
+    images = {end for table in tables for end, kind in table.items() if kind.startswith("image/")}
+    return readable | images
+
+
+def named(csv: Path, images: Sequence[Path]) -> Path:
+    """The file that is written for `csv`: where its links lead, so that they stay.
+
+    Raises `NormlabError` if it cannot be that, or is one of `images` or another picture.
+    """
+    reason = ""
+    target = Path(os.path.realpath(csv))
+    if target.is_dir():
+        reason = "is a folder; name a file"
+    elif not csv.exists():
+        reason = "" if target.parent.is_dir() else f"there is no folder {target.parent}"
+    elif not os.access(csv, os.W_OK):
+        reason = "is write-protected"
+    elif not csv.is_file():
+        return csv  # a pipe or a device, whose links lead to no path
+    elif csv.suffix.lower() in endings() or any(map(csv.samefile, filter(os.path.exists, images))):
+        reason = "is an image, which would be lost; name another file"
+    if reason:
+        raise NormlabError(f"--csv {csv}: {reason}")
+    return target
 
 
 def read(path: Path) -> tuple[np.ndarray, bool]:
@@ -89,7 +172,7 @@ def read(path: Path) -> tuple[np.ndarray, bool]:
     return np.asarray(small), picture.size != small.size
 
 
-def write(path: Path, predictions: list[Prediction]) -> None:
-    """Write `predictions` as CSV: file, class, probability."""
+def table(predictions: list[Prediction]) -> bytes:
+    """CSV of `predictions`: file, class, probability."""
     fields = ("file", "class", "probability")
-    files.write_csv(path, [dict(zip(fields, p, strict=True)) for p in predictions], fields)
+    return files.csv_bytes([dict(zip(fields, p, strict=True)) for p in predictions], fields)

@@ -35,7 +35,7 @@ GRACE_S = 8  #: from a signal to SIGKILL; `docker stop` waits for 10 s
 POLL_S = 0.2
 JOBS_ON_CPU = 2  #: trainings side by side; on a GPU one alone is faster
 DATA = ("download", "split")  #: stages that all trainings follow
-REPETITIONS = ("repeat", "repeat-small", "batch-size")  #: stages named after norm, size and seed
+STAGES = ("train", "evaluate", "features")  #: of each run, in their order
 
 
 def run(jobs: int | None, root: Path | str = ".") -> None:
@@ -50,8 +50,8 @@ def run(jobs: int | None, root: Path | str = ".") -> None:
     root = Path(root)
     require_git(root)
     config = params.load(root / "params.yaml")
-    targets = trainings(root)
-    stale = set(json.loads(dvc(root, "status", "--json")))  # but for what follows from those
+    targets = trainings(config, root)
+    stale = stale_stages(root)
     if not stale:
         print("everything is up to date")
         show_summary(root / RESULTS)
@@ -98,12 +98,12 @@ def require_git(root: Path) -> None:
         )
 
 
-def dvc(root: Path, *arguments: str) -> str:
-    """What `dvc` prints there; raises `NormlabError` with its reason when it fails."""
-    done = subprocess.run([*DVC, *arguments], cwd=root, capture_output=True, text=True)
+def stale_stages(root: Path) -> set[str]:
+    """The stages that DVC would run, but for those that only follow from others."""
+    done = subprocess.run([*DVC, "status", "--json"], cwd=root, capture_output=True, text=True)
     if done.returncode:
-        raise NormlabError(f"dvc {arguments[0]}: {reason(done.stderr.splitlines())}")
-    return done.stdout
+        raise NormlabError(f"dvc status: {reason(done.stderr.splitlines())}")
+    return set(json.loads(done.stdout))
 
 
 def reason(lines: Sequence[str]) -> str:
@@ -123,29 +123,21 @@ def gpus() -> list[str]:
     return visible.split(",")[:count] if visible else [str(number) for number in range(count)]
 
 
-def trainings(root: Path) -> dict[str, list[str]]:
+def trainings(config: params.Params, root: Path) -> dict[str, list[str]]:
     """The stages of each training by the name that it prints, in the order to start them.
 
-    The study of one seed comes first, then repetitions, seed by seed, then other batch sizes;
-    within those the small batches: they take longest, and should not start last.
+    The study comes first, then its repetitions, seed by seed, then other batch sizes; within those
+    the small batches: they take longest, and should not start last.
     """
-    config = params.load(root / "params.yaml")
     values = config.model_dump()
-    seeds = [config.seed, *config.repeat.seeds]
-    runs = pipeline.runs(root / "dvc.yaml")
-    found: dict[str, list[str]] = {}
-    for stage in dvc(root, "stage", "list", "--name-only").split():
-        kind, _, name = stage.partition("@")
-        if name in runs or kind in REPETITIONS:
-            found.setdefault(name, []).append(stage)
-
-    def place(name: str) -> tuple[int, int, int]:
-        if name in runs:
-            return 0, 0, int(pipeline.resolve(str(runs[name]["batch_size"]), values))
-        _, size, seed = name.split("-")
-        return 1 + (found[name] == [f"batch-size@{name}"]), seeds.index(int(seed)), int(size)
-
-    return {name: found[name] for name in sorted(found, key=place)}
+    found = []
+    for name, run in pipeline.runs(root / "dvc.yaml").items():
+        size = int(pipeline.resolve(str(run["batch_size"]), values))
+        found.append((-1, size, name, [f"{stage}@{name}" for stage in STAGES]))
+    seeds = [*config.repeat.seeds, config.seed]  # with which other batch sizes are trained
+    for (_, size, seed), stage in pipeline.repetitions(values, root / "dvc.yaml").items():
+        found.append((seeds.index(seed), size, stage.partition("@")[2], [stage]))
+    return {name: stages for *_, name, stages in sorted(found, key=lambda each: each[:2])}
 
 
 @contextmanager

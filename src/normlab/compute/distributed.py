@@ -57,8 +57,13 @@ def shard(count: int) -> slice:
 
 
 def is_worker() -> bool:
-    """Whether torchrun started this process."""
-    return "LOCAL_RANK" in os.environ
+    """Whether torchrun started this process; clusters set LOCAL_RANK and others without it."""
+    return dist.is_available() and dist.is_torchelastic_launched()
+
+
+def local_rank() -> int:
+    """This process's number on this machine, which is that of its GPU."""
+    return int(os.environ["LOCAL_RANK"]) if is_worker() else 0
 
 
 @contextmanager
@@ -98,22 +103,27 @@ def launch(devices: int, command: list[str]) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
-    nodes = int(os.environ.get("PET_NNODES", 1))
+    given = os.environ.get("PET_NNODES", "1")
+    if not given.isdecimal() or not (nodes := int(given)):
+        raise NormlabError(f"PET_NNODES = {given}: must be a number of machines, from 1")
     if devices % nodes:
-        raise NormlabError(f"train.devices = {devices}: must be a multiple of PET_NNODES = {nodes}")
+        raise NormlabError(
+            f"compute.devices = {devices}: must be a multiple of PET_NNODES = {nodes}"
+        )
     local = devices // nodes
     if torch.cuda.is_available() and local > torch.cuda.device_count():
         raise NormlabError(
-            f"train.devices = {devices}: this machine has {torch.cuda.device_count()} GPUs"
+            f"compute.devices = {devices}: this machine has {torch.cuda.device_count()} GPUs"
         )
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // local)))
     logging.getLogger("torch").setLevel(logging.CRITICAL)  # its reports of failures are pages long
-    standalone = ["--standalone"] if nodes == 1 else []
+    # On one machine by its own address: its name may not resolve, as in some containers.
+    alone = ["--standalone", "--local-addr=127.0.0.1"] if nodes == 1 else []
     try:
-        run(parse_args([*standalone, f"--nproc-per-node={local}", "-m", *command]))
+        run(parse_args([*alone, f"--nproc-per-node={local}", "-m", *command]))
     except ChildFailedError as error:
         told = [f for f in error.failures.values() if "timestamp" in f.error_file_data]
-        if told:  # see normlab.errors.fail
+        if told:  # see normlab.utils.errors.fail
             raise NormlabError(told[0].message) from None
         # The others leave with ANOTHER_DIED, or torchrun ends them with SIGTERM.
         followed = (ANOTHER_DIED, -signal.SIGTERM)

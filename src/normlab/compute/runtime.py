@@ -7,7 +7,8 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from normlab.compute.distributed import world_size
+from normlab.compute.distributed import local_rank, world_size
 from normlab.utils.errors import NormlabError
 
 COMPILER_CACHE = "TORCHINDUCTOR_CACHE_DIR"  #: PyTorch's environment variable
@@ -28,63 +29,114 @@ COMPILE_FROM_FLOPS = {"cpu": 4e12, "cuda": 5e13}
 
 @dataclass(frozen=True)
 class Runtime:
-    """`device` computes; convolutions in bfloat16 if `bfloat16`, else float32."""
+    """`device` computes, in `precision`: float32, tf32 or bfloat16, which convolutions may use."""
 
     device: torch.device
-    bfloat16: bool = False
+    precision: str = "float32"
     compiles: bool = False
+
+    @property
+    def bfloat16(self) -> bool:
+        return self.precision == "bfloat16"
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.device.type == "cuda"
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The order in memory in which convolutions are fast.
+
+        For exact float32 cuDNN would convert channels last back and forth: 1.5 times the time.
+        """
+        exact = self.is_cuda and self.precision == "float32"
+        return torch.contiguous_format if exact else torch.channels_last
+
+    def place(self, model: Module) -> Module:
+        """Move `model` to the device, its weights in `memory_format`."""
+        return model.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
-    def to_device(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, non_blocking=True)
-
-    def compile(self, function: Callable[..., Any], batch_size: int) -> Callable[..., Any]:
-        """`function` of a batch `[N, ...]` and more, compiled for `batch_size` if that is wished.
-
-        A last, smaller batch is computed without compiling: a second compilation for one step
-        an epoch would not pay.
-        """
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, compiled if that is wished, for inputs of one size."""
         if not self.compiles:
             return function
-        # CUDA graphs: at batch size 8 a step is bound by launching its kernels.
-        mode = "reduce-overhead" if self.device.type == "cuda" else None
         options: dict[str, Any] | None = None
-        if self.device.type == "cpu" and self.bfloat16:
+        if not self.is_cuda and self.bfloat16:
             # 16 channels of bfloat16 are half a vector of AVX-512, loaded and stored by mask. In
             # place, each load seems to overlap the store before it and waits: up to 8 % of a step.
             options = {"inplace_buffers": False}
-        torch._dynamo.config.trace_autograd_ops = True  # a `backward()` in it is compiled, too
-        fast = torch.compile(function, dynamic=False, mode=mode, options=options)
-        return lambda batch, *rest: (fast if len(batch) == batch_size else function)(batch, *rest)
+        # A `backward()` in it is compiled, too. (PyTorch 2.11 has no such option: two graphs.)
+        if hasattr(torch._dynamo.config, "trace_autograd_ops"):
+            torch._dynamo.config.trace_autograd_ops = True
+        # The compiler recommends TF32 for products of matrices, which are nothing beside the
+        # convolutions; for those `train.precision` decides.
+        warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
+        return torch.compile(function, dynamic=False, options=options)
+
+    def capture(
+        self, step: Callable[[], Any], state: Callable[[], Iterable[Tensor]]
+    ) -> Callable[[], Any]:
+        """`step` as one launch of a CUDA graph; on a CPU, `step` itself.
+
+        `step` works on tensors that stay where they are; see `rehearse` for `state`.
+        """
+        if not self.is_cuda:
+            return step
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            rehearse(step, state)  # compiles, chooses algorithms, allocates: what no graph may do
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):  # which only records
+            step()
+        return graph.replay
 
 
-def make(precision: str, compile_: str | bool, flops: float, devices: int = 1) -> Runtime:
+def rehearse(step: Callable[[], Any], state: Callable[[], Iterable[Tensor]]) -> None:
+    """Call `step` three times, and undo what it changed: all tensors that `state()` gives.
+
+    Those that are there only after a step, as an optimizer's, become zeros.
+    """
+    before = {tensor.data_ptr(): tensor.clone() for tensor in state()}
+    for _ in range(3):
+        step()
+        for tensor in state():
+            value = before.get(tensor.data_ptr())
+            tensor.zero_() if value is None else tensor.copy_(value)
+
+
+def make_runtime(precision: str, compile_: str | bool, flops: float, devices: int = 1) -> Runtime:
     """The runtime for a computation of `flops` floating-point operations.
 
     What `auto` decides follows from the arguments and the machine's features, never from a
-    timing, so that the same run on the same machine gives the same bytes.
+    timing, so that the same run on the same machine gives the same bytes. Precision tf32 is
+    float32 where the hardware has no TF32.
 
     Raises `NormlabError` when the machine has no bfloat16, or no compiler for `compile_` True.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
-        local_rank = int(os.environ.get("LOCAL_RANK", 0))
-        device = torch.device("cuda", local_rank)
+        device = torch.device("cuda", local_rank())
         torch.cuda.set_device(device)
         make_deterministic()
-        # PyTorch's default for convolutions is TF32, which keeps 10 of float32's 23 bits.
-        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
     else:
         keep_memory()
-    bfloat16 = precision == "bfloat16"
-    if bfloat16 and not has_bfloat16(device):
+    if precision == "bfloat16" and not has_bfloat16(device):
         raise NormlabError(
             "train.precision = bfloat16: this processor has no bfloat16 instructions and would "
             "run a hundred times slower; use train.precision = float32"
         )
-    return Runtime(device, bfloat16, _compiles(compile_, flops, device, devices))
+    if precision == "tf32" and not has_tf32(device):
+        precision = "float32"
+    if device.type == "cuda":
+        # PyTorch's default for convolutions is TF32, which keeps 10 of float32's 23 bits.
+        allowed = "tf32" if precision == "tf32" else "ieee"
+        torch.backends.cudnn.conv.fp32_precision = allowed  # type: ignore[attr-defined]
+    return Runtime(device, precision, _compiles(compile_, flops, device, devices))
 
 
 def make_deterministic() -> None:
@@ -107,6 +159,11 @@ def has_bfloat16(device: torch.device) -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def has_tf32(device: torch.device) -> bool:
+    """Whether `device` has TF32: GPUs since NVIDIA's Ampere (compute capability 8.0)."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def _compiles(setting: str | bool, flops: float, device: torch.device, devices: int) -> bool:
     wished = setting is True or (
         setting == "auto" and devices == 1 and flops >= COMPILE_FROM_FLOPS[device.type]
@@ -115,7 +172,7 @@ def _compiles(setting: str | bool, flops: float, device: torch.device, devices: 
         return False
     fault = compiler_fault(device)
     if fault and setting is True:
-        raise NormlabError(f"train.compile = True: {fault}; use train.compile = auto")
+        raise NormlabError(f"compute.compile = True: {fault}; use compute.compile = auto")
     if fault:
         print(f"warning: {fault}; going on without torch.compile, slower", file=sys.stderr)
     return not fault
@@ -171,11 +228,6 @@ def keep_memory() -> None:
     mallopt(m_top_pad, 64 * 2**20)
 
 
-def channels_last(model: Module, runtime: Runtime) -> Module:
-    """Move `model` to the runtime's device, its weights in the layout convolutions are fast in."""
-    return model.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
 def describe(runtime: Runtime) -> dict[str, Any]:
     """What varies between machines and may change the last bits of a result."""
     record = {
@@ -185,13 +237,13 @@ def describe(runtime: Runtime) -> dict[str, Any]:
         "devices": world_size(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "device": runtime.device.type,
-        "precision": "bfloat16" if runtime.bfloat16 else "float32",
+        "precision": runtime.precision,
         "compiled": runtime.compiles,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "system": f"{platform.system()} {platform.machine()}",
     }
-    if runtime.device.type == "cuda":
+    if runtime.is_cuda:
         record["gpu"] = torch.cuda.get_device_name(runtime.device)
     return record
 

@@ -37,11 +37,10 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def _dataset(value: Any) -> str:
-    if isinstance(value, str) and (
-        value in DATASETS or (value.startswith("folder:") and value != "folder:")
-    ):
+    # An experiment may run in another folder, where a relative path would lead elsewhere.
+    if isinstance(value, str) and (value in DATASETS or value.startswith(("folder:/", "folder:~"))):
         return value
-    raise ValueError(f"must be one of {', '.join(DATASETS)}, folder:<path>")
+    raise ValueError(f"must be one of {', '.join(DATASETS)}, folder:<absolute path>")
 
 
 def _norm(value: Any) -> str:
@@ -129,9 +128,17 @@ class GroupOptions(_Section):
 
 #: options of norms that have any
 NORM_OPTIONS: dict[str, type[_Section]] = {"gn": GroupOptions}
+
+
+class _Norms(_Section):
+    def groups(self, norm: str) -> int:
+        """Groups of channels of `norm`; 1 of one that has none."""
+        return getattr(getattr(self, norm), "groups", 1)
+
+
 Norms = create_model(
     "Norms",
-    __base__=_Section,
+    __base__=_Norms,
     **{name: (NORM_OPTIONS.get(name, NoOptions), ...) for name in NORMS},  # type: ignore[call-overload]
 )
 
@@ -206,10 +213,6 @@ class Params(_Section):
     repeat: Repeat
     features: Features
     plots: Plots
-
-    def groups(self, norm: str) -> int:
-        """Groups of channels of `norm`; 1 of one that has none."""
-        return getattr(getattr(self.norms, norm), "groups", 1)
 
 
 class Run(_Section):

@@ -6,6 +6,7 @@ from pathlib import Path
 TRAIN_IMAGES = Path("data/images/train.safetensors")
 TEST_IMAGES = Path("data/images/test.safetensors")
 SPLIT = Path("data/split.json")
+REPEATS = Path("data/repeats")
 RESULTS = Path("results")
 SCRATCH = "NORMLAB_SCRATCH"  #: environment variable: the scratch folder
 
@@ -19,13 +20,19 @@ class RunFiles:
         self.log = records / "log.csv"
         self.features = records / "features.safetensors"  #: their distribution after every epoch
         self.environment = records / "environment.json"
-        self.metrics = records / "metrics.json"
+        self.scores = records / "scores.json"
+        self.metrics = records / "metrics.json"  #: three of the scores, for `dvc metrics`
         self.predictions = records / "predictions.csv"
         self.quantiles = records / "quantiles.csv"
 
 
 def run_files(run: str) -> RunFiles:
     return RunFiles(run)
+
+
+def repeat_file(norm: str, batch_size: int, seed: int) -> Path:
+    """What the stage `repeat` and its siblings write."""
+    return REPEATS / f"{norm}-{batch_size}-{seed}.json"
 
 
 def scratch_root() -> Path:

@@ -2,9 +2,10 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import reduce, wraps
+from itertools import product
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def runs(path: Path | str = "dvc.yaml") -> dict[str, dict[str, Any]]:
     Raises `NormlabError` when the stage `plots` does not depend on each of them: DVC would then
     neither rerun it for that run nor fetch the run's files.
     """
-    stages = yaml.safe_load(Path(path).read_text())["stages"]
+    stages = definitions(path)
     found: dict[str, dict[str, Any]] = stages["train"]["foreach"]
     for name in found:
         if f"data/runs/{name}/log.csv" not in stages["plots"]["deps"]:
@@ -30,6 +31,22 @@ def runs(path: Path | str = "dvc.yaml") -> dict[str, dict[str, Any]]:
                 f"{path}: run {name} is missing among the deps of the stage plots; "
                 "add the line there that the other runs have"
             )
+    return found
+
+
+def repetitions(values: Any, path: Path | str = "dvc.yaml") -> dict[tuple[str, int, int], str]:
+    """Norm, batch size and seed of each training that dvc.yaml repeats, and its stage.
+
+    `values` has what the matrices of these stages name: params.yaml's `seed` and sections
+    `comparison` and `repeat`.
+    """
+    found = {}
+    for name, stage in definitions(path).items():
+        if matrix := stage.get("matrix"):
+            axes = (matrix["norm"], matrix["batch_size"], matrix["seed"])
+            lists = [yaml.safe_load(resolve(str(axis), values)) for axis in axes]
+            for norm, size, seed in product(*lists):
+                found[norm, int(size), int(seed)] = f"{name}@{norm}-{size}-{seed}"
     return found
 
 
@@ -66,9 +83,10 @@ def unchanged(stage: str) -> Iterator[None]:
     DVC notes them when a stage has ended: what was edited during a training would pass for what it
     was trained with. Raises `NormlabError` after the block, which makes DVC note nothing.
     """
-    before = inputs(stage)
+    name, item = parse(stage)
+    before = inputs(name, item)
     yield
-    after = inputs(stage)
+    after = inputs(name, item)
     if changed := [name for name in {**before, **after} if before.get(name) != after.get(name)]:
         raise NormlabError(
             f"{changed[0]} changed while {stage} ran, so its outputs are not recorded; "
@@ -76,21 +94,39 @@ def unchanged(stage: str) -> Iterator[None]:
         )
 
 
-def inputs(stage: str) -> dict[str, Any]:
-    """Digests of the code files, and values of the params, that dvc.yaml says `stage` depends on.
+def parse(stage: str) -> tuple[str, dict[str, Any]]:
+    """The definition in dvc.yaml that `stage` is of, and what `item` is in it.
 
-    `stage` is named as DVC does: train@bn, or ../dvc.yaml:train@bn in another folder.
+    `stage` is named as DVC does: train@bn, repeat@bn-128-2, ../dvc.yaml:train@bn.
     """
-    name, _, run = stage.rpartition(":")[2].partition("@")
-    definition = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][name]
-    item = definition.get("foreach", {}).get(run)
-    context = {**params.load().model_dump(), "key": run, "item": item}
+    name, _, place = stage.rpartition(":")[2].partition("@")
+    definition = definitions()[name]
+    if "foreach" in definition:
+        return name, definition["foreach"][place]
+    return name, dict(zip(definition.get("matrix", ()), place.split("-"), strict=False))
+
+
+def definitions(path: Path | str = "dvc.yaml") -> dict[str, Any]:
+    """The stages as dvc.yaml has them."""
+    return yaml.safe_load(Path(path).read_text())["stages"]
+
+
+def inputs(stage: str, item: Mapping[str, Any], data: bool = False) -> dict[str, Any]:
+    """Digests of the code files, and values of the params, that `stage` of dvc.yaml depends on.
+
+    `item` is one of those it is for: a run, or an entry of a matrix. With `data`, also digests of
+    the files below data/, which DVC itself guards.
+    """
+    definition = definitions()[stage]
     definition = definition.get("do", definition)
-    names = definition.get("params", [])
-    found = {f"params.yaml: {name}": _value(name, context) for name in names}
+    context = {**params.load().model_dump(), "item": item}
+    found: dict[str, Any] = {}
+    for name in definition.get("params", []):
+        name = resolve(name, context)
+        found[f"params.yaml: {name}"] = _value(name, context)
     for dependency in definition["deps"]:
         path = Path(resolve(dependency, context))
-        if path.parts[0] != "data":  # which DVC itself guards
+        if path.parts[0] != "data" or data:
             code = sorted(path.rglob("*.*")) if path.is_dir() else [path]
             found.update({str(f): files.sha256(f) for f in code if f.suffix != ".pyc"})
     return found

@@ -1,20 +1,18 @@
 """Accuracy and F1 of a trained run, and its predictions on the test images."""
 
 import math
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from normlab.compute import runtime
-from normlab.compute.inference import BATCH_SIZE, over_images
-from normlab.config.paths import run_files
+from normlab.compute.inference import Inference
+from normlab.compute.runtime import Runtime, make_runtime
 from normlab.data.images import Images
-from normlab.nets import checkpoint
 from normlab.nets.architecture import flops_per_image
+from normlab.nets.checkpoint import Spec
 from normlab.nets.resnet import ResNet
-from normlab.utils import files
 
 
 def scores(labels: Tensor, predicted: Tensor) -> dict[str, float]:
@@ -29,51 +27,60 @@ def scores(labels: Tensor, predicted: Tensor) -> dict[str, float]:
     }
 
 
-def evaluate(weights: Path, sets: dict[str, Images], log: list[dict[str, str]]) -> dict[str, Any]:
-    """Score the model in `weights` on each of `sets` ("train", "val", "test").
+def evaluate(
+    model: ResNet,
+    spec: Spec,
+    epoch: int,
+    log: Sequence[Mapping[str, Any]],
+    sets: Mapping[str, Images],
+    compile_: str | bool,
+) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Score `model`, as it was after `epoch`, on each of `sets` ("train", "val", "test").
 
-    Returns the metrics, and under "predictions" the rows (actual, predicted) of the test images.
-    `log` is the training's, as read from CSV.
+    `log` has a row per epoch of its training. Returns the scores, and rows (actual, predicted) of
+    the test images.
     """
-    model, spec, epoch = checkpoint.load(weights)
     total = sum(map(len, sets.values()))
-    device = runtime.make("float32", "auto", flops_per_image(spec.n) * total)
-    classify = Classifier(model, spec, device)
-    metrics: dict[str, Any] = {
+    runtime = make_runtime("float32", compile_, flops_per_image(spec.n) * total)
+    classify = Classifier(model, spec, runtime)
+    found: dict[str, Any] = {
         "norm": spec.norm,
         "batch_size": spec.batch_size,
         "epoch": epoch,
         "epochs": len(log),
         "images": {name: len(images) for name, images in sets.items()},
-        "diverged": any(not math.isfinite(float(row["train_loss"])) for row in log),
+        "diverged": not all(
+            math.isfinite(float(row[loss])) for row in log for loss in ("train_loss", "val_loss")
+        ),
     }
     rows: list[dict[str, str]] = []
     for name, images in sets.items():
         predicted = classify(torch.from_numpy(images.pixels)).argmax(1)
-        metrics[name] = scores(torch.from_numpy(images.labels), predicted)
+        found[name] = scores(torch.from_numpy(images.labels), predicted)
         if name == "test":
             rows = [
                 {"actual": spec.classes[actual], "predicted": spec.classes[guess]}
                 for actual, guess in zip(images.labels.tolist(), predicted.tolist(), strict=True)
             ]
-    return {"metrics": metrics, "predictions": rows}
+    return found, rows
+
+
+def metrics(scores: dict[str, Any]) -> dict[str, float]:
+    """What `dvc metrics` shows of the scores of `evaluate`, in percent."""
+    return {
+        "val": round(100 * scores["val"]["accuracy"], 2),
+        "test": round(100 * scores["test"]["accuracy"], 2),
+        "f1": round(100 * scores["test"]["f1_macro"], 2),
+    }
 
 
 class Classifier:
     """Logits `[N, classes]`, on the CPU, of uint8 pixels `[N, 32, 32, 3]`."""
 
-    def __init__(self, model: ResNet, spec: checkpoint.Spec, device: runtime.Runtime) -> None:
-        self.model = runtime.channels_last(model, device)
-        self.mean = torch.tensor(spec.mean, device=device.device)
-        self.std = torch.tensor(spec.std, device=device.device)
-        self.device = device
-        self._forward = device.compile(self.model, BATCH_SIZE)
+    def __init__(self, model: ResNet, spec: Spec, runtime: Runtime) -> None:
+        mean = torch.tensor(spec.mean, device=runtime.device)
+        std = torch.tensor(spec.std, device=runtime.device)
+        self._logits = Inference(runtime.place(model), mean, std, runtime)
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        return over_images(self._forward, pixels, self.mean, self.std, self.device).cpu()
-
-
-def write(run: str, result: dict[str, Any]) -> None:
-    out = run_files(run)
-    files.write_csv(out.predictions, result["predictions"], ("actual", "predicted"))
-    files.write_json(out.metrics, result["metrics"])
+        return self._logits(pixels).cpu()

@@ -30,7 +30,7 @@ class ResNet(nn.Module):
         super().__init__()
         self.conv = conv3x3(3, WIDTHS[0], 1)
         self.norm = make_norm(norm, WIDTHS[0], groups)
-        block = Block if getattr(norm_class(norm), "normalizes", True) else FixupBlock
+        block = Block if norm_class(norm).normalizes else FixupBlock
         blocks: list[Block] = []
         channels = WIDTHS[0]
         for width in WIDTHS:
@@ -121,8 +121,3 @@ class FixupBlock(Block):
 def conv3x3(inputs: int, outputs: int, stride: int) -> nn.Conv2d:
     """A 3x3 convolution, without a bias: every norm has a shift of its own."""
     return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-
-
-def constrained(model: nn.Module) -> list[nn.Module]:
-    """The norms that put parameters back where they belong after every step, by `project()`."""
-    return [module for module in model.modules() if hasattr(module, "project")]

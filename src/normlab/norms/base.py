@@ -58,12 +58,33 @@ def wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-class Norm2d(nn.Module):
-    """Learned scale and shift per channel, `[C]`, that start at 1 and 0."""
+def check(x: Tensor, num_channels: int) -> Tensor:
+    """Return `x` if it is `[N, C, H, W]` with so many channels; raise `ValueError` otherwise."""
+    if x.dim() != 4 or x.shape[1] != num_channels:
+        raise ValueError(f"expected [N, {num_channels}, H, W], got {list(x.shape)}")
+    return x
 
-    takes_groups: ClassVar[bool] = False  #: whether the constructor takes a number of groups
-    #: options of the optimizer for some parameters: `lr_scale`, `weight_decay`
+
+class NormLayer(nn.Module):
+    """What the network and the training ask of a norm. A norm overrides what is not so."""
+
+    #: whether the constructor takes a number of groups, after that of channels
+    takes_groups: ClassVar[bool] = False
+    #: whether it keeps activations from growing; if not, blocks are `nets.resnet.FixupBlock`
+    normalizes: ClassVar[bool] = True
+    #: options of the optimizer for some parameters, by their names: `lr_scale`, `weight_decay`
     param_options: ClassVar[dict[str, dict[str, float]]] = {}
+
+    def project(self) -> None:
+        """Put parameters back to allowed values; called after every step of the optimizer."""
+
+
+def norm_layers(model: nn.Module) -> list[NormLayer]:
+    return [module for module in model.modules() if isinstance(module, NormLayer)]
+
+
+class Norm2d(NormLayer):
+    """Learned scale and shift per channel, `[C]`, that start at 1 and 0."""
 
     def __init__(self, num_channels: int, eps: float = EPS) -> None:
         super().__init__()
@@ -72,10 +93,7 @@ class Norm2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_channels))
 
     def check(self, x: Tensor) -> Tensor:
-        """Return `x` if it is `[N, C, H, W]`; raise `ValueError` otherwise."""
-        if x.dim() != 4 or x.shape[1] != self.num_channels:
-            raise ValueError(f"expected [N, {self.num_channels}, H, W], got {list(x.shape)}")
-        return x
+        return check(x, self.num_channels)
 
     def normalize(self, x: Tensor, var: Tensor, mean: Tensor) -> Tensor:
         """`(x - mean) / sqrt(var + eps) * weight + bias`; var and mean are `[N or 1, C or 1]`."""
@@ -127,14 +145,12 @@ class RunningNorm2d(Norm2d):
         return var, mean
 
 
-def norm_class(name: str) -> type[nn.Module]:
+def norm_class(name: str) -> type[NormLayer]:
     """The class of the norm called `name` in `normlab.norms.names`."""
     return import_module(f"normlab.norms.{name}").Norm
 
 
-def make_norm(name: str, num_channels: int, num_groups: int) -> nn.Module:
+def make_norm(name: str, num_channels: int, num_groups: int) -> NormLayer:
     """The norm called `name` for `num_channels` channels; `num_groups` reaches those that group."""
     cls = norm_class(name)
-    if getattr(cls, "takes_groups", False):
-        return cls(num_channels, num_groups)
-    return cls(num_channels)
+    return cls(num_channels, num_groups) if cls.takes_groups else cls(num_channels)

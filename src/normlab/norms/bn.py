@@ -17,7 +17,7 @@ class BatchNorm2d(RunningNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
-            return self.normalize(x, *self.running_moments())
+            return self.normalize(self.check(x), *self.running_moments())
         return self.normalize(x, *self.batch_moments(x, *instance_moments(self.check(x))))
 
 

@@ -2,4 +2,11 @@
 
 from torch import nn
 
-Norm = nn.BatchNorm2d
+from normlab.norms.base import NormLayer
+
+
+class TorchBatchNorm2d(NormLayer, nn.BatchNorm2d):
+    """`nn.BatchNorm2d` as it is."""
+
+
+Norm = TorchBatchNorm2d

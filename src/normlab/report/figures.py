@@ -1,10 +1,13 @@
-"""The study's figures, drawn by matplotlib: one colour a norm, dashed at other batch sizes."""
+"""The study's figures, drawn by matplotlib: one colour per run, dashed at other batch sizes.
+
+Of several seeds, lines and points are their mean; bands and bars are one standard deviation.
+"""
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import cycle
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,19 +15,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from normlab.norms.names import NORMS
-from normlab.report.results import (
-    Result,
-    best,
-    differences,
-    find,
-    standard_error,
-)
+from normlab.report import charts
+from normlab.report.results import Result, Study, best, differences, find
 
-#: Okabe and Ito's colours, told apart also by colour-blind eyes; one a norm, in their order
-PALETTE = ("#000000", "#0072B2", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#8C8C8C", "#56B4E9")
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -37,24 +33,22 @@ STYLE: dict[Any, Any] = {
     "figure.constrained_layout.use": True,
     "svg.hashsalt": "normlab",  # without it, ids in an SVG file are random
 }
+PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.6g} %")
 #: curves of one figure: name, what the legend calls it, line style
 BOTH_ERRORS = (("train_error", "training", ":"), ("val_error", "validation", "-"))
 LINEAR_UP_TO = 20  #: largest feature that is drawn to a linear scale
+#: from so many epochs on, the last third is drawn by itself: all at one scale, it is a flat line
+LONG = 9
 
 
-def colour(norm: str) -> str:
-    names = list(NORMS)
-    return PALETTE[names.index(norm) % len(PALETTE)] if norm in names else PALETTE[-1]
-
-
-def draw_all(folder: Path, results: list[Result], dpi: int, extension: str) -> None:
+def draw_all(folder: Path, study: Study, dpi: int, extension: str) -> None:
     """Draw every figure into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     # A date would make the bytes of each drawing differ.
     dateless = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[extension]
     with plt.style.context(["default", STYLE]):  # not that of the user's matplotlibrc
         for name, draw in FIGURES.items():
-            figure = draw(results)
+            figure = draw(study)
             for axis in figure.axes:
                 if axis.get_ylabel() == "error":
                     axis.set_ylim(bottom=0)  # only now: it stops the axis from growing
@@ -62,18 +56,22 @@ def draw_all(folder: Path, results: list[Result], dpi: int, extension: str) -> N
             plt.close(figure)
 
 
-def error_curves(results: list[Result]) -> Figure:
-    """All runs together: training error left, validation error right."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True)
-    for axis, name, title in zip(
-        axes, ("train_error", "val_error"), ("Training (augmented)", "Validation"), strict=True
-    ):
-        for result in results:
-            _line(axis, result, name, label=result.label)
-        _error_axis(axis, title)
-    axes[1].label_outer()
+def error_curves(study: Study) -> Figure:
+    """All runs: training error left, validation error right; below, the last third by itself."""
+    epochs = max(len(run.curve("val_error")[0]) for run in study.runs)
+    starts = [1, epochs * 2 // 3 + 1] if epochs >= LONG else [1]
+    figure, grid = plt.subplots(
+        len(starts), 2, figsize=(12, 0.8 + 3.7 * len(starts)), squeeze=False
+    )
+    kinds = (("train_error", "Training (augmented)"), ("val_error", "Validation"))
+    for axes, start in zip(grid, starts, strict=True):
+        for axis, (name, title) in zip(axes, kinds, strict=True):
+            for run, ink in _inked(study.runs):
+                _line(axis, run, ink, name, start, label=run.label)
+            ylabel = "error" if start == 1 else f"error, epochs {start} to {epochs}"
+            _error_axis(axis, title if start == 1 else "", ylabel)
     figure.legend(
-        *axes[0].get_legend_handles_labels(),
+        *grid[0][0].get_legend_handles_labels(),
         loc="outside right center",
         title="run: norm, batch size",
         alignment="left",
@@ -81,69 +79,74 @@ def error_curves(results: list[Result]) -> Figure:
     return figure
 
 
-def runs(results: list[Result]) -> Figure:
+def runs(study: Study) -> Figure:
     """Each run by itself: training and validation error, its best epoch marked."""
-    figure, axes = _multiples(results)
-    for axis, result in zip(axes, results, strict=False):
+    figure, axes = _multiples(study.runs)
+    for axis, (run, ink) in zip(axes, _inked(study.runs), strict=True):
         for name, kind, style in BOTH_ERRORS:
-            _line(axis, result, name, label=kind, linestyle=style)
-        if not result.seeds:
-            epoch = result.metrics["epoch"]
-            error = result.log[epoch - 1]["val_error"]
-            axis.plot(epoch, error, "o", color=colour(result.norm), label="best epoch")
-        _error_axis(axis, result.label)
+            _line(axis, run, ink, name, label=kind, linestyle=style)
+        for training in run.trainings:
+            error = training.log["val_error"][training.epoch - 1]
+            axis.plot(training.epoch, error, ".", color=ink, label="best epoch")
+        _error_axis(axis, run.label)
         axis.label_outer()
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles[:3], labels[:3], loc="outside lower center", ncols=3)
     return figure
 
 
-def sanity(results: list[Result]) -> Figure:
+def sanity(study: Study) -> Figure:
     """Our batch normalization beside PyTorch's: curves, and their difference."""
-    ours = find(results, "bn")
-    theirs = find(results, "torch_bn")
+    ours, theirs = find(study.runs, "bn"), find(study.runs, "torch_bn")
     if ours is None or theirs is None:
         return _note("Compares runs bn and torch_bn at one batch size: not among the runs.")
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
-    for result in (theirs, ours):
+    inks = {run.run: ink for run, ink in _inked(study.runs)}
+    for run in (theirs, ours):
         for name, kind, style in BOTH_ERRORS:
-            _line(left, result, name, label=f"{NORMS[result.norm]}, {kind}", linestyle=style)
+            label = f"{NORMS[run.norm]}, {kind}"
+            _line(left, run, inks[run.run], name, label=label, linestyle=style)
     _error_axis(left, f"Error at batch size {ours.batch_size}")
     left.legend()
     for name, kind, style in BOTH_ERRORS:
-        gaps = differences(theirs, ours, name)
-        label = f"{kind}, at most {100 * max(map(abs, gaps)):.2f} points"
-        right.plot(range(1, len(gaps) + 1), gaps, style, color=colour("bn"), label=label)
+        gaps, error = differences(theirs, ours, name)
+        label = f"{kind}, at most {100 * abs(gaps).max():.2f} points"
+        _band(right, gaps, error, 1, color=inks[ours.run], linestyle=style, label=label)
     right.axhline(0, color="black", linewidth=0.8)
-    _error_axis(right, "BN from scratch minus PyTorch's")
-    right.set_ylabel("difference of errors")
+    _error_axis(right, "BN from scratch minus PyTorch's", "difference of errors")
     right.legend()
     return figure
 
 
-def batch_size(results: list[Result]) -> Figure:
-    """Norms that were trained at more than one batch size."""
-    groups = [[result for result in results if result.norm == norm] for norm in NORMS]
-    groups = [group for group in groups if len({result.batch_size for result in group}) > 1]
+def batch_size(study: Study) -> Figure:
+    """Test accuracy against batch size of the norms that were trained at several."""
+    groups = study.by_batch_size()
     if not groups:
         return _note("Compares one norm at several batch sizes: no norm has two among the runs.")
-    figure, axes = plt.subplots(
-        1, len(groups), figsize=(max(5.5 * len(groups), 7), 4.2), sharey=True, squeeze=False
-    )
-    for axis, group in zip(axes[0], groups, strict=True):
-        for result in sorted(group, key=lambda result: -result.batch_size):
-            width = 1.2 if result.usual else 2.0
-            label = f"batch size {result.batch_size}"
-            _line(axis, result, "val_error", label=label, linewidth=width)
-        _error_axis(axis, f"{NORMS[group[0].norm]}: validation error")
-        axis.label_outer()
-        axis.legend()
+    figure, axis = plt.subplots(figsize=(7, 4.2))
+    axis.set_xscale("log", base=2)
+    inks = {run.norm: ink for run, ink in reversed(_inked(study.runs))}
+    for norm, settings in groups.items():
+        sizes = [setting.batch_size for setting in settings]
+        values = [setting.score("test_accuracy") for setting in settings]
+        errors = [setting.deviation("test_accuracy") or 0 for setting in settings]
+        axis.errorbar(
+            sizes, values, errors, fmt="o-", capsize=3, color=inks[norm], label=NORMS[norm]
+        )
+    every = {setting.batch_size for settings in groups.values() for setting in settings}
+    axis.set_xticks(sorted(every), sorted(map(str, every), key=int))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.invert_xaxis()  # as in the figure of Wu & He
+    axis.yaxis.set_major_formatter(PERCENT)
+    axis.set(xlabel="batch size", ylabel="test accuracy")
+    axis.legend()
     return figure
 
 
-def quantiles(results: list[Result]) -> Figure:
+def quantiles(study: Study) -> Figure:
     """Quantiles of the penultimate features on the validation images, one scale for all."""
-    figure, axes = _multiples(results)
-    every = np.concatenate([curve for result in results for curve in result.quantiles.values()])
+    figure, axes = _multiples(study.runs)
+    every = np.concatenate([curve for run in study.runs for curve in run.quantiles.values()])
     largest = np.abs(every[np.isfinite(every)]).max(initial=0)
     logarithmic = largest > LINEAR_UP_TO
     if logarithmic:
@@ -156,13 +159,13 @@ def quantiles(results: list[Result]) -> Figure:
         return math.copysign(min(abs(value), 1) + math.log10(max(abs(value), 1)), value)
 
     close = 0.05 * height(largest or 1)
-    for axis, result in zip(axes, results, strict=False):
+    for axis, (result, ink) in zip(axes, _inked(study.runs), strict=True):
         ends: dict[float, list[str]] = {}  # of lines that end near each other, one label
         shades = np.linspace(1, 0.35, len(result.quantiles))
         for name, shade in zip(reversed(result.quantiles), shades, strict=True):
             values = result.quantiles[name]
             epochs = range(1, len(values) + 1)
-            axis.plot(epochs, values, alpha=shade, **_style(result))
+            axis.plot(epochs, values, alpha=shade, **_style(result, len(values), ink))
             finite = [value for value in values if math.isfinite(value)]
             if finite:
                 near = (end for end in ends if abs(height(end) - height(finite[-1])) < close)
@@ -175,30 +178,25 @@ def quantiles(results: list[Result]) -> Figure:
     return figure
 
 
-def accuracy(results: list[Result]) -> Figure:
-    """Test accuracy of every run, with its deviation over seeds, or the error of counting."""
-    figure, axis = plt.subplots(figsize=(6.6, 0.42 * len(results) + 1.2))
-    for place, result in enumerate(results):
-        samples = result.samples("test_accuracy")
-        value = mean(samples)
-        several = len(samples) > 1
-        error = stdev(samples) if several else standard_error(value, len(result.predictions))
-        ink, fill = colour(result.norm), None if result.usual else "white"
+def accuracy(study: Study) -> Figure:
+    """Test accuracy of every run."""
+    figure, axis = plt.subplots(figsize=(6.6, 0.42 * len(study.runs) + 1.2))
+    for place, (run, ink) in enumerate(_inked(study.runs)):
+        value, error = run.score("test_accuracy"), run.deviation("test_accuracy")
+        fill = None if run.reference else "white"
         axis.errorbar(value, place, xerr=error, fmt="o", capsize=3, color=ink, markerfacecolor=fill)
-        _annotate(axis, f"{100 * value:.2f}", (value, place), (0, 6), ha="center", fontsize=8.5)
-    axis.set_yticks(range(len(results)), [result.label for result in results])
-    axis.set_ylim(len(results) - 0.5, -0.7)
+        _annotate(axis, run.percent("test_accuracy"), (value, place), (0, 6), ha="center", size=8.5)
+    axis.set_yticks(range(len(study.runs)), [run.label for run in study.runs])
+    axis.set_ylim(len(study.runs) - 0.5, -0.7)
     axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    repeated = any(result.seeds for result in results)
-    bars = "standard deviation over seeds" if repeated else "standard error of counting images"
-    axis.set_xlabel(f"test accuracy (bars: {bars})")
+    axis.xaxis.set_major_formatter(PERCENT)
+    axis.set_xlabel("test accuracy")
     return figure
 
 
-def confusion(results: list[Result]) -> Figure:
+def confusion(study: Study) -> Figure:
     """Which classes the run with the best validation accuracy takes for which, on test images."""
-    result = best(results)
+    result = best(study.runs)
     classes = sorted({row["actual"] for row in result.predictions})
     pairs = Counter((row["actual"], row["predicted"]) for row in result.predictions)
     counts = np.array([[pairs[actual, predicted] for predicted in classes] for actual in classes])
@@ -217,12 +215,11 @@ def confusion(results: list[Result]) -> Figure:
     axis.set_yticks(shown, names, fontsize=points)
     axis.set(xlabel="predicted", ylabel="actual", title=f"Test images, {result.label}")
     axis.grid(False)
-    percent = PercentFormatter(1)
-    figure.colorbar(image, format=percent, shrink=0.8, label="share of the actual class")
+    figure.colorbar(image, format=PERCENT, shrink=0.8, label="fraction of the actual class")
     return figure
 
 
-FIGURES: dict[str, Callable[[list[Result]], Figure]] = {
+FIGURES: dict[str, Callable[[Study], Figure]] = {
     draw.__name__: draw
     for draw in (error_curves, accuracy, sanity, batch_size, quantiles, confusion, runs)
 }
@@ -239,22 +236,34 @@ def legible(text: str) -> str:
     return "".join(drawn).replace("$", r"\$")  # which would begin a formula
 
 
-def _line(axis: Axes, result: Result, name: str, **style: object) -> None:
-    """A curve of `result`; of several seeds their mean, in a band of one standard deviation."""
-    values, deviations = result.curve(name)
-    epochs = range(1, len(values) + 1)
-    axis.plot(epochs, values, **{**_style(result), **style})
-    if deviations:
-        low, high = np.array(values) - deviations, np.array(values) + deviations
-        axis.fill_between(epochs, low, high, color=colour(result.norm), alpha=0.15, linewidth=0)
+def _inked(runs: Sequence[Result]) -> list[tuple[Result, str]]:
+    """Runs with their colours, which are those of the charts."""
+    return list(zip(runs, cycle(charts.palette()), strict=False))
 
 
-def _style(result: Result) -> dict[str, Any]:
-    """How a line of `result` is drawn; of few epochs each one is marked."""
+def _line(axis: Axes, run: Result, ink: str, name: str, start: int = 1, **style: object) -> None:
+    """A curve of `run` from epoch `start` on; of several seeds their mean, with a band."""
+    values, deviations = run.curve(name)
+    _band(axis, values, deviations, start, **{**_style(run, len(values), ink), **style})
+
+
+def _band(
+    axis: Axes, values: np.ndarray, around: np.ndarray | None, start: int, **style: Any
+) -> None:
+    """A line of `values` from epoch `start` on, in a band that reaches `around` them."""
+    epochs = np.arange(start, len(values) + 1)
+    axis.plot(epochs, values[start - 1 :], **style)
+    if around is not None:
+        low, high = (values - around)[start - 1 :], (values + around)[start - 1 :]
+        axis.fill_between(epochs, low, high, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def _style(run: Result, epochs: int, ink: str) -> dict[str, Any]:
+    """How a line of `run` is drawn; of few epochs each one is marked."""
     return {
-        "color": colour(result.norm),
-        "linestyle": "-" if result.usual else "--",
-        "marker": "." if len(result.log) < 10 else "",
+        "color": ink,
+        "linestyle": "-" if run.reference else "--",
+        "marker": "." if epochs < LONG else "",
     }
 
 
@@ -267,9 +276,9 @@ def _annotate(
     )
 
 
-def _error_axis(axis: Axes, title: str) -> None:
-    _epochs_axis(axis, title, "error")
-    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+def _error_axis(axis: Axes, title: str, ylabel: str = "error") -> None:
+    _epochs_axis(axis, title, ylabel)
+    axis.yaxis.set_major_formatter(PERCENT)
 
 
 def _epochs_axis(axis: Axes, title: str, ylabel: str) -> None:
@@ -277,8 +286,8 @@ def _epochs_axis(axis: Axes, title: str, ylabel: str) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
-def _multiples(results: list[Result]) -> tuple[Figure, list[Axes]]:
-    """A figure with an axis a result, three a row, all of one scale."""
+def _multiples(results: Sequence[Result]) -> tuple[Figure, list[Axes]]:
+    """A figure with an axis per result, three in a row, all of one scale."""
     rows = math.ceil(len(results) / 3)
     figure, grid = plt.subplots(
         rows, 3, figsize=(11, 2.7 * rows + 0.3), sharex=True, sharey=True, squeeze=False

@@ -1,7 +1,7 @@
 """What the runs' numbers say: differences, and verdicts where several seeds allow them.
 
 Every sentence of the report that could be true or false is decided here, by a rule that stands
-beside it. One seed shows its own numbers and no more: only several seeds tell a norm from luck.
+beside it. Of one seed there are numbers and no verdicts.
 """
 
 import math
@@ -14,6 +14,7 @@ from typing import NamedTuple
 from normlab.norms.names import NORMS
 from normlab.report.results import Result, differences, find, norm_name
 
+CONFIDENCE = 0.95  #: of intervals; a difference is significant if its interval excludes zero
 LITTLE = 0.01  #: what passes for little: a point of accuracy
 ACCURACY = "test_accuracy"
 
@@ -22,8 +23,8 @@ ACCURACY = "test_accuracy"
 class Gap:
     """A difference between two runs, as a fraction.
 
-    `low` and `high` bound it with 95 % confidence where both have several seeds (Welch's t-test);
-    with single seeds nothing bounds it.
+    `low` and `high` bound it with CONFIDENCE where both have several seeds (Welch's t-test); with
+    single seeds nothing bounds it.
     """
 
     value: float
@@ -36,7 +37,7 @@ class Gap:
 
     @property
     def sign(self) -> int:
-        """1 or -1 for a difference that is more than chance, else 0."""
+        """1 or -1 for a difference that is statistically significant, else 0."""
         return (self.low > 0) - (self.high < 0)
 
     @property
@@ -52,13 +53,13 @@ class Gap:
 
     def below(self, limit: float) -> "Gap":
         """How far its size, sign apart, stays below `limit`."""
-        if self.value >= 0:
-            return Gap(limit - self.value, limit - self.high, limit - self.low)
-        return self.plus(limit)
+        largest = max(abs(self.low), abs(self.high))
+        smallest = max(self.low, -self.high, 0)  # 0 if the interval includes that
+        return Gap(limit - abs(self.value), limit - largest, limit - smallest)
 
 
 def compare(first: Sequence[float], second: Sequence[float]) -> Gap:
-    """The mean of `second` minus that of `first`, of samples that are a value a seed each."""
+    """The mean of `second` minus that of `first`, of samples with one value per seed."""
     value = mean(second) - mean(first)
     if min(len(first), len(second)) < 2:
         return Gap(value)
@@ -66,7 +67,7 @@ def compare(first: Sequence[float], second: Sequence[float]) -> Gap:
         return Gap(value, value, value)
     from scipy.stats import ttest_ind
 
-    bounds = ttest_ind(second, first, equal_var=False).confidence_interval()
+    bounds = ttest_ind(second, first, equal_var=False).confidence_interval(CONFIDENCE)
     return Gap(value, float(bounds.low), float(bounds.high))
 
 
@@ -82,12 +83,12 @@ def ranking(results: Sequence[Result]) -> list[tuple[Result, Gap]]:
 
 
 class Sanity(NamedTuple):
-    """Our batch normalization against PyTorch's, at the usual batch size."""
+    """Our batch normalization against PyTorch's, at the reference batch size."""
 
     ours: Result
     theirs: Result
     accuracy: Gap
-    largest: float  #: difference of the validation errors, over all epochs
+    largest: float  #: difference of the mean validation errors, over all epochs
     largest_epoch: int
     late: float  #: mean difference over the last third of the epochs
 
@@ -97,7 +98,7 @@ def sanity(results: Sequence[Result]) -> Sanity | None:
     ours, theirs = find(results, "bn"), find(results, "torch_bn")
     if ours is None or theirs is None:
         return None
-    gaps = differences(theirs, ours, "val_error")
+    gaps = differences(theirs, ours, "val_error")[0].tolist()
     largest = max(gaps, key=abs)
     late = mean(gaps[-max(1, len(gaps) // 3) :])
     return Sanity(ours, theirs, gap(theirs, ours), largest, gaps.index(largest) + 1, late)
@@ -112,7 +113,7 @@ class BatchEffect(NamedTuple):
 
 
 def batch_effects(results: Sequence[Result]) -> list[BatchEffect]:
-    """For every norm at the usual batch size and at smaller ones: that against the smallest."""
+    """For every norm with runs at the reference batch size and at smaller ones: the smallest."""
     found = []
     for large in filter(None, (find(results, norm) for norm in NORMS)):
         same = [result for result in results if result.norm == large.norm]
@@ -146,18 +147,17 @@ class Claim(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """`agrees` or `differs` by more than chance, else `undecided`; a direction for one seed.
+        """`agrees` if every part holds significantly, `differs` if one is refuted significantly.
 
-        `partly` where one part of the claim holds and another does not.
+        `partly` if some parts hold and others are refuted, `undecided` if neither is significant,
+        and nothing where a part is of single seeds.
         """
-        yes, no = "agrees", "differs"
-        signs = {part.sign for part in self.parts}
         if not all(part.bounded for part in self.parts):
-            yes, no = "same direction", "other direction"
-            signs = {1 if part.value > 0 else -1 for part in self.parts}
+            return ""
+        signs = {part.sign for part in self.parts}
         if {1, -1} <= signs:
             return "partly"
-        return no if -1 in signs else "undecided" if 0 in signs else yes
+        return "differs" if -1 in signs else "undecided" if 0 in signs else "agrees"
 
 
 def claims(results: Sequence[Result]) -> list[Claim]:
@@ -169,7 +169,7 @@ def claims(results: Sequence[Result]) -> list[Claim]:
     effects = {effect.large.norm: effect for effect in batch_effects(results)}
     b, g = effects.get("bn"), effects.get("gn")
     if b and g and b.small.batch_size == g.small.batch_size:
-        text = "BN's accuracy falls at small batches; GN's hardly depends on the batch size."
+        text = "BN's accuracy falls at a small batch size; GN's hardly depends on it."
         evidence = (
             f"From batch size {b.large.batch_size} to {b.small.batch_size}, BN changes by "
             f"{b.change.points} points, GN by {g.change.points}."
@@ -178,33 +178,32 @@ def claims(results: Sequence[Result]) -> list[Claim]:
         found.append(Claim("Wu & He 2018", text, evidence, parts))
     others = [result for norm in ("ln", "in") if (result := find(results, norm))]
     if bn and gn and others:
-        text = "At usual batch sizes GN is better than LN and IN, and little below BN."
-        gaps = [gap(other, gn) for other in others]
-        pairs = zip(others, gaps, strict=True)
-        names = ", ".join(f"{norm_name(other.norm)} {ahead.points}" for other, ahead in pairs)
-        evidence = f"GN's accuracy minus that of {names}; minus BN's {gap(bn, gn).points} points."
-        parts = [*gaps, gap(bn, gn).plus(LITTLE)]
+        text = "At a regular batch size GN is better than LN and IN, and little below BN."
+        leads = {norm_name(other.norm): gap(other, gn) for other in (*others, bn)}
+        listed = ", ".join(f"{lead.points} over {name}" for name, lead in leads.items())
+        evidence = f"GN's lead in points: {listed}."
+        *ahead, below = leads.values()
+        parts = [*ahead, below.plus(LITTLE)]
         found.append(Claim("Wu & He 2018", text, evidence, parts))
     if bn and bin_:
-        ahead = gap(bn, bin_)
-        evidence = f"BIN against BN: {ahead.points} points."
-        found.append(Claim("Nam & Kim 2018", "BIN classifies better than BN.", evidence, [ahead]))
+        lead = gap(bn, bin_)
+        evidence = f"BIN's lead over BN: {lead.points} points."
+        found.append(Claim("Nam & Kim 2018", "BIN classifies better than BN.", evidence, [lead]))
     return found
 
 
 def _sooner(bn: Result, nn: Result) -> Claim:
     """Whether `bn` is as good as `nn` ever is in half of the epochs that `nn` takes, or in all."""
-    errors, _ = nn.curve("val_error")
-    slow = errors.index(min(errors)) + 1
+    slow = round(nn.epoch)
     half = max(1, slow // 2)
-    lowest = [min(training.curves["val_error"]) for training in nn.trainings]
+    lowest = [min(training.log["val_error"]) for training in nn.trainings]
     early, late = (
-        [min(training.curves["val_error"][:epochs]) for training in bn.trainings]
+        [min(training.log["val_error"][:epochs]) for training in bn.trainings]
         for epochs in (half, slow)
     )
     text = "BN reaches the accuracy of a network without norm in a fraction of the steps."
     evidence = (
-        f"The lowest validation error without norm is {100 * mean(lowest):.2f} %, after epoch "
+        f"Without norm the lowest validation error is {100 * mean(lowest):.2f} %, after epoch "
         f"{slow}. With BN it is {100 * mean(early):.2f} % by epoch {half} and "
         f"{100 * mean(late):.2f} % by epoch {slow}."
     )

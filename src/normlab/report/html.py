@@ -1,30 +1,22 @@
 """The study as one HTML file that carries its figures: to be read, sent, printed."""
 
-import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
-from normlab.report import figures, findings, page
-from normlab.report.results import (
-    COLUMNS,
-    Result,
-    best,
-    best_values,
-    norm_name,
-    standard_error,
-)
+from normlab.report import charts, figures, findings
+from normlab.report.results import COLUMNS, Study, best, best_values, norm_name
 from normlab.utils import files
 
 
-def write(path: Path, results: list[Result], setup: Mapping[str, Any]) -> None:
-    """Write the report on `results` to `path`.
+def write(folder: Path, study: Study, setup: Mapping[str, Any]) -> None:
+    """Write `report.html` into `folder`, which has the tables of `study`.
 
     `setup` are the params that say how the runs were made: `dataset`, `seed`, and the sections
-    `comparison`, `split`, `model` and `train`.
+    `comparison`, `split`, `model`, `norms` and `train`.
     """
     # Here, and not above: no other stage needs it.
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -38,55 +30,47 @@ def write(path: Path, results: list[Result], setup: Mapping[str, Any]) -> None:
     )
     environment.filters["percent"] = lambda value: f"{100 * value:.2f}"
     environment.filters["points"] = lambda value: findings.Gap(value).points
-    with TemporaryDirectory() as folder:
-        figures.draw_all(Path(folder), results, 100, "svg")
-        pictures = {file.stem: _inline(file) for file in sorted(Path(folder).iterdir())}
-    ranking = findings.ranking(results)
-    first = ranking[0][0]
+    with TemporaryDirectory() as pictures:
+        figures.draw_all(Path(pictures), study, 100, "svg")
+        inlined = {file.stem: _inline(file) for file in sorted(Path(pictures).iterdir())}
     content = environment.get_template("report.html.j2").render(
-        results=results,
-        seeds=min(len(result.trainings) for result in results),
+        results=study.runs,
+        sizes=study.by_batch_size(),
         norm_name=norm_name,
         columns=COLUMNS,
-        best_values=best_values(results),
-        best=best(results),
-        ranking=ranking,
-        counting_error=standard_error(first.score(findings.ACCURACY), len(first.predictions)),
-        sanity=findings.sanity(results),
-        effects=findings.batch_effects(results),
-        widths=findings.widths(results),
-        claims=findings.claims(results),
-        confused=findings.confusions(best(results)),
+        best_values=best_values(study.runs),
+        best=best(study.runs),
+        ranking=findings.ranking(study.runs),
+        little=f"{100 * findings.LITTLE:g}",
+        confidence=f"{100 * findings.CONFIDENCE:g} %",
+        sanity=findings.sanity(study.runs),
+        effects=findings.batch_effects(study.runs),
+        widths=findings.widths(study.runs),
+        claims=findings.claims(study.runs),
+        confused=findings.confusions(best(study.runs)),
         setup=setup,
-        counts=results[0].metrics["images"],
-        figures=pictures,
-        runs=[_chart_data(result) for result in results],
-        vega=page.bundle(),
-        charts=Path(__file__).with_name("charts.js").read_text(),
+        figures=inlined,
+        charts={"error_curves": _errors(folder), "quantiles": _quantiles(folder)},
+        script=charts.script(),
     )
-    files.write_text(path, content)
+    files.write_text(folder / "report.html", content)
 
 
-def _chart_data(result: Result) -> dict[str, Any]:
-    """What charts.js draws of a run; a curve is a name, its values, and deviations if any."""
-    errors = []
-    for title, name in (("training", "train_error"), ("validation", "val_error")):
-        values, deviations = result.curve(name)
-        errors.append((title, _short(values), deviations and _short(deviations)))
-    return {
-        "run": result.run,
-        "label": result.label,
-        "colour": figures.colour(result.norm),
-        "usual": result.usual,
-        "kept": None if result.seeds else result.metrics["epoch"],
-        "errors": errors,
-        "quantiles": [(name, _short(values)) for name, values in result.quantiles.items()],
-    }
+def _errors(folder: Path) -> list[dict[str, Any]]:
+    """Charts of both errors, over all epochs and, where these are many, over the last third."""
+    rows = files.read_csv(folder / "curves.csv")
+    epochs = max(int(row["epoch"]) for row in rows)
+    late = [row for row in rows if int(row["epoch"]) > epochs * 2 // 3]
+    return [
+        charts.fill("curves", shown, f"{part}_error", title + period, "error")
+        for part, title in (("val", "Validation error"), ("train", "Training error (augmented)"))
+        for shown, period in ((rows, ""), (late, ", last third"))
+        if shown is rows or epochs >= figures.LONG
+    ]
 
 
-def _short(values: Iterable[float]) -> list[float | None]:
-    """`values` to five digits; JSON has no infinite or undefined numbers."""
-    return [float(f"{value:.5g}") if math.isfinite(value) else None for value in values]
+def _quantiles(folder: Path) -> list[dict[str, Any]]:
+    return [charts.fill("quantiles", files.read_csv(folder / "quantiles.csv"), "feature", "", "")]
 
 
 def _inline(picture: Path) -> str:

@@ -3,16 +3,14 @@
 A table stands between `<!-- NAME -->` and `<!-- end -->`; `make readme` renews all of them.
 """
 
-import json
 import re
 from collections.abc import Callable
 from functools import partial
 from math import isnan
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 
-from normlab.report import seeds
-from normlab.report.results import markdown_table, norm_name, percent
+from normlab.report.results import COLUMNS, SHOWN, markdown_table, percent, row_name, row_percent
 from normlab.utils import files
 from normlab.utils.errors import NormlabError
 
@@ -24,9 +22,9 @@ SPEED = {
     "norm": "norm",
     "images_per_s": "images/s",
     "vs_torch_layer": "vs. PyTorch's layer",
-    "step_vs_no_norm": "step vs. no norm",
+    "step_vs_no_norm": "relative step time",
     "vs_plain_loop": "vs. plain loop",
-    "share_of_limit": "share of the limit",
+    "share_of_limit": "fraction of the convolutions' throughput",
     "outside_step": "epoch outside the step",
 }
 JOBS = {
@@ -59,29 +57,24 @@ def results(path: str) -> Table:
 
     Of several seeds mean and standard deviation.
     """
-    config = json.loads(Path(path).with_name(seeds.SETUP.name).read_text())
-    repeated = seeds.read(seeds.PATH, seeds.recipe(config))
-    reported = {row["run"]: float(row["test_accuracy"]) for row in files.read_csv(ANCHORS)}
-    table = [["run", "norm", "batch size", "val accuracy", "test accuracy", "test macro-F1",
-              "best reported", "difference"]]  # fmt: skip
+    reported = {row["run"]: row for row in files.read_csv(ANCHORS)}
+    table = [["run", "norm", "batch size", "seeds", *(COLUMNS[name] for name in SHOWN),
+              "best reported", "by", "difference"]]  # fmt: skip
     for row in files.read_csv(path):
-        trainings = repeated.get((row["norm"], int(row["batch_size"])), ())
-        samples = [
-            [training.scores[name] for training in trainings] or [float(row[name])]
-            for name in ("val_accuracy", "test_accuracy", "test_f1_macro")
-        ]
-        beside = ["", ""]
+        beside = ["", "", ""]
         if anchor := reported.get(row["run"]):
-            beside = [f"{100 * anchor:.1f}", f"{100 * (mean(samples[1]) - anchor):+.1f}"]
-        norm = norm_name(row["norm"], row["diverged"] == "True")
-        table.append(
-            [f"`{row['run']}`", norm, row["batch_size"], *map(percent, samples), *beside]
-        )  # fmt: skip
+            best, source = float(anchor["test_accuracy"]), anchor["source"]
+            by = f"[{source.partition('/')[0]}](https://github.com/{source})"
+            difference = float(row["test_accuracy"]) - best
+            beside = [f"{100 * best:.1f}", by, f"{100 * difference:+.1f}"]
+        scores = [row_percent(row, name) for name in SHOWN]
+        what = [f"`{row['run']}`", row_name(row), row["batch_size"], row["seeds"]]
+        table.append([*what, *scores, *beside])
     return table
 
 
 def recipe(path: str) -> Table:
-    """Trials of benchmarks/recipe.py: validation accuracy in percent, a column a change.
+    """Trials of benchmarks/recipe.py: validation accuracy in percent, one column per change.
 
     Of several seeds mean and standard deviation.
     """
@@ -101,7 +94,8 @@ def recipe(path: str) -> Table:
 def _trial(samples: list[float]) -> str:
     if any(map(isnan, samples)):
         return "diverged"
-    return percent(samples) if samples else ""
+    deviation = stdev(samples) if len(samples) > 1 else None
+    return percent(mean(samples), deviation) if samples else ""
 
 
 def measured(columns: dict[str, str], path: str) -> Table:

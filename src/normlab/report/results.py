@@ -1,138 +1,217 @@
-"""What people read: the runs' results side by side, as tables."""
+"""What people read: the runs' results side by side, as tables.
+
+A norm at a batch size is trained with one seed or with several. Its numbers are the mean over the
+seeds and, where there are several, their standard deviation.
+"""
 
 import json
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from normlab.config.paths import run_files
+import numpy as np
+
+from normlab.config import pipeline
+from normlab.config.paths import repeat_file, run_files
 from normlab.norms.names import NORMS
 from normlab.utils import files
 from normlab.utils.errors import NormlabError
 
 SETS = ("test", "val", "train")
+KINDS = ("accuracy", "f1_micro", "f1_macro")
 #: What tables show. The micro-F1 of single labels is the accuracy; summary.csv alone repeats it.
-SCORES = {"accuracy": "accuracy", "f1_macro": "macro-F1"}
-COLUMNS = {f"{s}_{score}": f"{s} {title}" for s in SETS for score, title in SCORES.items()}
-ERRORS = ("train_error", "val_error")
+COLUMNS = {
+    f"{s}_{kind}": f"{s} {title}"
+    for s in SETS
+    for kind, title in (("accuracy", "accuracy"), ("f1_macro", "macro-F1"))
+}
+#: what the short tables show of them
+SHOWN = ("val_accuracy", "test_accuracy", "test_f1_macro")
+CURVES = ("train_error", "val_error", "train_loss", "val_loss")
 
 
 @dataclass(frozen=True)
 class Training:
-    """Numbers of one training, that is of one seed, as fractions."""
+    """One training, that is one seed."""
 
-    scores: Mapping[str, float]  #: by names as `test_accuracy` and `val_f1_macro`
-    curves: Mapping[str, Sequence[float]]  #: of ERRORS, a value an epoch
+    epoch: int  #: whose weights were kept
+    epochs: int
+    diverged: bool
+    scores: Mapping[str, float]  #: fractions, by names such as `test_f1_macro`
+    log: Mapping[str, Sequence[float]]  #: by names such as `val_error`, a value per epoch
 
 
 @dataclass(frozen=True)
-class Result:
-    """All that a run left behind for people to read."""
+class Setting:
+    """A norm trained at a batch size, once per seed."""
 
-    run: str
-    metrics: dict[str, Any]
-    log: list[dict[str, float]]
-    quantiles: dict[str, list[float]]  #: by names as `1 %`, the lowest first; a value an epoch
-    predictions: list[dict[str, str]]
-    usual: bool  #: whether trained at the batch size at which norms are compared
-    seeds: tuple[Training, ...] = ()  #: the same training with several seeds, where there are any
+    norm: str
+    batch_size: int
+    trainings: tuple[Training, ...]
 
     @property
-    def norm(self) -> str:
-        return self.metrics["norm"]
+    def seeds(self) -> int:
+        return len(self.trainings)
 
     @property
-    def batch_size(self) -> int:
-        return self.metrics["batch_size"]
+    def diverged(self) -> int:
+        """How many of the trainings diverged."""
+        return sum(training.diverged for training in self.trainings)
 
     @property
-    def diverged(self) -> bool:
-        return self.metrics["diverged"]
+    def epoch(self) -> float:
+        """The best epoch, the mean over the seeds."""
+        return mean(training.epoch for training in self.trainings)
+
+    @property
+    def epochs(self) -> float:
+        """How many epochs were trained, the mean over the seeds."""
+        return mean(training.epochs for training in self.trainings)
 
     @property
     def name(self) -> str:
-        """The norm's name, and that the training diverged if it did."""
-        return norm_name(self.norm, self.diverged)
+        """The norm's name, and how many trainings diverged if any did."""
+        return norm_name(self.norm, self.diverged, self.seeds)
+
+    def samples(self, score: str) -> list[float]:
+        """A score such as `test_accuracy`, of each training."""
+        return [training.scores[score] for training in self.trainings]
+
+    def score(self, score: str) -> float:
+        """A score such as `test_accuracy`: the mean over the seeds."""
+        return mean(self.samples(score))
+
+    def deviation(self, score: str) -> float | None:
+        """The standard deviation of a score over the seeds; None of one seed."""
+        return stdev(self.samples(score)) if self.seeds > 1 else None
+
+    def percent(self, score: str) -> str:
+        """The score as text; see the function `percent`."""
+        return percent(self.score(score), self.deviation(score))
+
+    def curve(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """Means over the seeds of one of CURVES, and standard deviations if there are several.
+
+        Both have a value for each epoch that all trainings have.
+        """
+        columns = [training.log[name] for training in self.trainings]
+        values = np.array([column[: min(map(len, columns))] for column in columns])
+        return values.mean(0), values.std(0, ddof=1) if self.seeds > 1 else None
+
+
+@dataclass(frozen=True)
+class Result(Setting):
+    """All that a run left behind for people to read; its own training is the first."""
+
+    run: str
+    images: Mapping[str, int]  #: how many each of SETS has
+    quantiles: dict[str, list[float]]  #: by names such as `1 %`, the lowest first; one per epoch
+    predictions: list[dict[str, str]]
+    reference: bool  #: whether trained at the batch size at which norms are compared
 
     @property
     def label(self) -> str:
         """What figures call the run; also two of the same norm and batch size differ."""
         return f"{self.run}: {norm_name(self.norm)}, {self.batch_size}"
 
-    @property
-    def trainings(self) -> tuple[Training, ...]:
-        """One for each seed, or this one alone."""
-        scores = {f"{s}_{name}": self.metrics[s][name] for s in SETS for name in SCORES}
-        curves = {name: [row[name] for row in self.log] for name in ERRORS}
-        return self.seeds or (Training(scores, curves),)
 
-    def samples(self, score: str) -> list[float]:
-        """A score as `test_accuracy`, of each training."""
-        return [training.scores[score] for training in self.trainings]
+@dataclass(frozen=True)
+class Study:
+    """Every training there is to report on."""
 
-    def score(self, score: str) -> float:
-        """A score as `test_accuracy`: the mean over the seeds."""
-        return mean(self.samples(score))
+    runs: list[Result]
+    others: Sequence[Setting] = ()  #: of no run: at other batch sizes
 
-    def percent(self, score: str) -> str:
-        """The score as text; see the function `percent`."""
-        return percent(self.samples(score))
-
-    def curve(self, name: str) -> tuple[list[float], list[float] | None]:
-        """Means over the seeds of one of ERRORS, and deviations if there are several seeds.
-
-        Both have a value for each epoch that all seeds have.
-        """
-        epochs = list(zip(*(t.curves[name] for t in self.trainings), strict=False))
-        deviations = [stdev(values) for values in epochs] if self.seeds else None
-        return [mean(values) for values in epochs], deviations
+    def by_batch_size(self) -> dict[str, list[Setting]]:
+        """What there is of each norm that was trained at several batch sizes, large ones first."""
+        found = {}
+        for norm in NORMS:
+            settings = [each for each in (*self.runs, *self.others) if each.norm == norm]
+            sizes = {each.batch_size: each for each in reversed(settings)}
+            if len(sizes) > 1:
+                found[norm] = [sizes[size] for size in sorted(sizes, reverse=True)]
+        return found
 
 
-def percent(samples: Sequence[float]) -> str:
-    """Fractions, one a seed, as text: `84.52`, or mean and deviation of several: `84.52 ± 0.22`."""
-    spread = f" ± {100 * stdev(samples):.2f}" if len(samples) > 1 else ""
-    return f"{100 * mean(samples):.2f}{spread}".replace(" ", "\N{NO-BREAK SPACE}")
+def percent(value: float, deviation: float | None = None) -> str:
+    """A fraction as text: `84.52`, or with the standard deviation of several `84.52 ± 0.22`."""
+    spread = "" if deviation is None else f" ± {100 * deviation:.2f}"
+    return f"{100 * value:.2f}{spread}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def norm_name(norm: str, diverged: bool = False) -> str:
+def norm_name(norm: str, diverged: int = 0, seeds: int = 1) -> str:
     """What tables call `norm`, also one that is not registered any more."""
-    return NORMS.get(norm, norm) + (" (diverged)" if diverged else "")
+    part = f"{diverged} of {seeds} diverged" if seeds > 1 else "diverged"
+    return NORMS.get(norm, norm) + (f" ({part})" if diverged else "")
 
 
-def load(
-    run: str,
-    usual_batch_size: int,
-    seeds: Mapping[tuple[str, int], tuple[Training, ...]] = {},
-) -> Result:
-    """Read what `run` left in data/runs; norms are compared at `usual_batch_size`.
+#: trainings by norm and batch size, then by seed
+Repetitions = Mapping[tuple[str, int], Mapping[int, Training]]
 
-    `seeds` are the trainings with several seeds, by norm and batch size. Raises `NormlabError`
-    where something is missing or damaged.
+
+def load(setup: Mapping[str, Any]) -> Study:
+    """Read what the runs left in data/runs, and the repetitions that params.yaml asks for.
+
+    `setup` has params.yaml's `seed` and its sections `comparison` and `repeat`. Raises
+    `NormlabError` where something is missing or damaged.
     """
+    repeated: dict[tuple[str, int], dict[int, Training]] = {}
+    for (norm, size, seed), stage in pipeline.repetitions(setup).items():
+        path = repeat_file(norm, size, seed)
+        with _sound(path, f"`dvc repro {stage}`", f"`dvc repro --force {stage}`"):
+            record = json.loads(path.read_text())
+            repeated.setdefault((norm, size), {})[seed] = _training(record, record["log"])
+    runs = [load_run(run, setup, repeated) for run in pipeline.runs()]
+    taken = {(run.norm, run.batch_size) for run in runs}
+    others = [Setting(*key, tuple(repeated[key].values())) for key in repeated if key not in taken]
+    return Study(runs, others)
+
+
+def load_run(run: str, setup: Mapping[str, Any], repeated: Repetitions) -> Result:
+    """Read one run; its repetitions are those of its norm and batch size, with other seeds."""
     made = run_files(run)
+    with _sound(made.scores.parent, "`dvc pull` or `dvc repro`", "`dvc checkout --force`"):
+        record = json.loads(made.scores.read_text())
+        setting = (record["norm"], record["batch_size"])
+        own = _training(record, _columns(made.log))
+        others = [t for seed, t in repeated.get(setting, {}).items() if seed != setup["seed"]]
+        quantiles = _columns(made.quantiles)
+        del quantiles["epoch"]
+        return Result(
+            *setting,
+            trainings=(own, *others),
+            run=run,
+            images=record["images"],
+            quantiles={f"{name[1:]} %": values for name, values in quantiles.items()},
+            predictions=files.read_csv(made.predictions),
+            reference=record["batch_size"] == setup["comparison"]["batch_size"],
+        )
+
+
+@contextmanager
+def _sound(place: Path, make: str, renew: str) -> Iterator[None]:
+    """A block that reads files at `place`; what to do where they are missing, or damaged."""
     try:
-        metrics = json.loads(made.metrics.read_text())
-        log = _numbers(made.log)
-        rows = _numbers(made.quantiles)
-        quantiles = {f"{q[1:]} %": [row[q] for row in rows] for q in rows[0] if q != "epoch"}
-        predictions = files.read_csv(made.predictions)
-        usual = metrics["batch_size"] == usual_batch_size
-        repeated = seeds.get((metrics["norm"], metrics["batch_size"]), ())
-        return Result(run, metrics, log, quantiles, predictions, usual, repeated)
+        yield
     except FileNotFoundError as error:
-        raise NormlabError(f"{error.filename}: no such file; `dvc pull` or `dvc repro`") from None
-    except (ValueError, LookupError) as error:
-        raise NormlabError(
-            f"{made.log.parent}: damaged ({error}); `dvc checkout --force`"
-        ) from None
+        raise NormlabError(f"{error.filename}: no such file; {make}") from None
+    except (ValueError, LookupError, TypeError) as error:
+        raise NormlabError(f"{place}: damaged ({error}); {renew}") from None
 
 
-def _numbers(path: Path) -> list[dict[str, float]]:
-    return [{key: float(value) for key, value in row.items()} for row in files.read_csv(path)]
+def _training(record: Mapping[str, Any], log: Mapping[str, Sequence[float]]) -> Training:
+    scores = {f"{s}_{kind}": float(record[s][kind]) for s in SETS for kind in KINDS}
+    curves = {name: log[name] for name in CURVES}
+    return Training(record["epoch"], record["epochs"], record["diverged"], scores, curves)
+
+
+def _columns(path: Path) -> dict[str, list[float]]:
+    rows = files.read_csv(path)
+    return {name: [float(row[name]) for row in rows] for name in rows[0]}
 
 
 def best(results: Sequence[Result]) -> Result:
@@ -146,100 +225,113 @@ def best_values(results: Sequence[Result]) -> dict[str, float]:
 
 
 def find(results: Sequence[Result], norm: str) -> Result | None:
-    """The first result of `norm` at the usual batch size."""
-    return next((result for result in results if result.usual and result.norm == norm), None)
+    """The first result of `norm` at the reference batch size."""
+    return next((result for result in results if result.reference and result.norm == norm), None)
 
 
-def differences(first: Result, second: Result, name: str) -> list[float]:
-    """The second's curve `name` minus the first's, over the epochs that both have."""
-    one, other = first.curve(name)[0], second.curve(name)[0]
-    return [b - a for a, b in zip(one, other, strict=False)]
+def differences(first: Result, second: Result, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """The second's mean curve `name` minus the first's, over the epochs that both have.
+
+    With the standard error of the difference where both have several seeds.
+    """
+    (one, spread), (other, other_spread) = first.curve(name), second.curve(name)
+    epochs = min(len(one), len(other))
+    gaps = other[:epochs] - one[:epochs]
+    if spread is None or other_spread is None:
+        return gaps, None
+    variance = spread[:epochs] ** 2 / first.seeds + other_spread[:epochs] ** 2 / second.seeds
+    return gaps, np.sqrt(variance)
 
 
-def standard_error(accuracy: float, count: int) -> float:
-    """Binomial standard error of an accuracy measured on `count` images."""
-    return math.sqrt(accuracy * (1 - accuracy) / count)
+def write_tables(folder: Path, study: Study) -> None:
+    """Write into `folder` the curves, quantiles, predictions and summaries of `study`."""
+    _write(folder / "curves.csv", [row for run in study.runs for row in curves(run)])
+    _write(folder / "quantiles.csv", [row for run in study.runs for row in quantiles(run)])
+    _write(folder / "confusion.csv", best(study.runs).predictions)
+    summary = [{"run": run.run, **summarize(run)} for run in study.runs]
+    _write(folder / "summary.csv", summary)
+    if sizes := [summarize(each) for group in study.by_batch_size().values() for each in group]:
+        _write(folder / "batch_sizes.csv", sizes)
+    files.write_text(folder / "summary.md", markdown(study.runs))
 
 
-def write_tables(folder: Path, results: list[Result]) -> None:
-    """Write into `folder` DVC's metrics, curves, quantiles, predictions and a summary."""
-    # Short names and percent, for what `dvc metrics diff` and `dvc exp show` print of them.
-    metrics = {
-        result.run: {
-            "val": round(100 * result.metrics["val"]["accuracy"], 2),
-            "test": round(100 * result.metrics["test"]["accuracy"], 2),
-            "f1": round(100 * result.metrics["test"]["f1_macro"], 2),
-        }
-        for result in results
-    }
-    files.write_json(folder / "metrics.json", metrics)
-    curves = [
+def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    files.write_csv(path, rows, tuple(rows[0]))
+
+
+def curves(result: Result) -> list[dict[str, Any]]:
+    """A row per epoch: of each curve the mean over the seeds, and its standard deviation."""
+    columns: dict[str, Any] = {}
+    for name in CURVES:
+        means, deviations = result.curve(name)
+        columns[name] = means.round(6)
+        columns[f"{name}_sd"] = [""] * len(means) if deviations is None else deviations.round(6)
+    columns["val_accuracy"] = (1 - columns["val_error"]).round(6)
+    columns["val_accuracy_sd"] = columns["val_error_sd"]
+    rows = zip(*columns.values(), strict=True)
+    return [
         {
             "run": result.run,
             "label": result.label,
-            **row,
-            "epoch": int(row["epoch"]),
-            "val_accuracy": round(1 - row["val_error"], 12),
+            "epoch": epoch,
+            **dict(zip(columns, row, strict=True)),
         }
-        for result in results
-        for row in result.log
+        for epoch, row in enumerate(rows, start=1)
     ]
-    fields = ("run", "label", "epoch", "lr", "train_error", "train_loss", "val_accuracy",
-              "val_error", "val_loss")  # fmt: skip
-    files.write_csv(folder / "curves.csv", curves, fields)
-    quantiles = [
+
+
+def quantiles(result: Result) -> list[dict[str, Any]]:
+    """A row per epoch and quantile of the features; of the run's own seed."""
+    return [
         {
             "run": result.run,
             "label": result.label,
             "epoch": epoch,
             "quantile": name,
-            "feature": value,
+            "feature": f"{value:.6g}",
         }
-        for result in results
         for epoch, values in enumerate(zip(*result.quantiles.values(), strict=True), start=1)
         for name, value in zip(result.quantiles, values, strict=True)
     ]
-    files.write_csv(folder / "quantiles.csv", quantiles, tuple(quantiles[0]))
-    files.write_csv(folder / "confusion.csv", best(results).predictions, ("actual", "predicted"))
-    summary = summarize(results)
-    files.write_csv(folder / "summary.csv", summary, tuple(summary[0]))
-    files.write_text(folder / "summary.md", markdown(results))
 
 
-def summarize(results: list[Result]) -> list[dict[str, Any]]:
-    """A row a run: what it is, its best epoch, and every score on every set, as fractions."""
-    return [
-        {
-            "run": result.run,
-            "norm": result.norm,
-            "batch_size": result.batch_size,
-            "epoch": result.metrics["epoch"],
-            "epochs": result.metrics["epochs"],
-            "diverged": result.diverged,
-            **{
-                f"{s}_{score}": result.metrics[s][score]
-                for s in SETS
-                for score in ("accuracy", "f1_micro", "f1_macro")
-            },
-        }
-        for result in results
-    ]
+def summarize(setting: Setting) -> dict[str, Any]:
+    """What it is, and every score on every set: fractions, the mean over so many seeds.
+
+    Beside each the standard deviation, which of one seed is empty.
+    """
+    scores: dict[str, Any] = {}
+    for name in setting.trainings[0].scores:
+        scores[name] = setting.score(name)
+        scores[f"{name}_sd"] = setting.deviation(name)
+    return {
+        "norm": setting.norm,
+        "batch_size": setting.batch_size,
+        "seeds": setting.seeds,
+        "diverged": setting.diverged,
+        "epoch": setting.epoch,
+        "epochs": setting.epochs,
+        **scores,
+    }
 
 
-def markdown(results: list[Result]) -> str:
+def markdown(results: Sequence[Result]) -> str:
     """The summary as a Markdown table in percent, the best value of a column in bold."""
     rows = []
     bests = best_values(results)
     for result in results:
-        cells = [result.run, result.name, str(result.batch_size)]
+        cells = [result.run, result.name, str(result.batch_size), str(result.seeds)]
         for name, best_value in bests.items():
             text = result.percent(name)
             is_best = round(result.score(name), 4) == best_value
             cells.append(f"**{text}**" if is_best else text)
-        rows.append([*cells, f"{result.metrics['epoch']} of {result.metrics['epochs']}"])
-    head = ["run", "norm", "batch size", *COLUMNS.values(), "best epoch"]
-    table = markdown_table(head, rows)
-    return f"{table}\nIn percent. Micro-F1 is the same as accuracy: each image has one label.\n"
+        rows.append([*cells, f"{result.epoch:.0f} of {result.epochs:.0f}"])
+    note = (
+        "In percent, of several seeds mean ± standard deviation. Micro-F1 is the same as accuracy: "
+        "each image has one label."
+    )
+    head = ["run", "norm", "batch size", "seeds", *COLUMNS.values(), "best epoch"]
+    return f"{markdown_table(head, rows)}\n{note}\n"
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -256,18 +348,28 @@ def show_summary(folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    rows = files.read_csv(folder / "summary.csv")
+    several = any(row["seeds"] != "1" for row in rows)
+    # 80 columns have no place for more.
+    count, gap = (("seeds", "seeds"), 0) if several else (("best epoch", "epoch"), 1)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, gap, 0, 0))
     for title in ("run", "norm"):
         table.add_column(title, no_wrap=True)
-    for title in ("batch size", "best epoch", "val accuracy", "test accuracy", "test macro-F1"):
+    for title in ("batch size", count[0], *(COLUMNS[name] for name in SHOWN)):
         table.add_column(title.replace(" ", "\n"), justify="right", no_wrap=True)
-    for row in files.read_csv(folder / "summary.csv"):
-        scores = (float(row[key]) for key in ("val_accuracy", "test_accuracy", "test_f1_macro"))
-        table.add_row(
-            row["run"],
-            norm_name(row["norm"], row["diverged"] == "True"),
-            row["batch_size"],
-            row["epoch"],
-            *(f"{score:.2%}" for score in scores),
-        )
+    for row in rows:
+        scores = (row_percent(row, name).replace("\N{NO-BREAK SPACE}", "") for name in SHOWN)
+        cells = (row["run"], row_name(row), row["batch_size"], row[count[1]])
+        table.add_row(*cells, *(f"{score}%" for score in scores))
     Console(highlight=False).print("", table)
+
+
+def row_name(row: Mapping[str, str]) -> str:
+    """The norm's name in a row of summary.csv, and how many trainings diverged if any did."""
+    return norm_name(row["norm"], int(row["diverged"]), int(row["seeds"]))
+
+
+def row_percent(row: Mapping[str, str], score: str) -> str:
+    """A score in a row of summary.csv as text; see the function `percent`."""
+    deviation = row[f"{score}_sd"]
+    return percent(float(row[score]), float(deviation) if deviation else None)

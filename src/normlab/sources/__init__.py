@@ -1,5 +1,6 @@
 """Where images come from. A source is a module here whose `load` gives (train, test)."""
 
+import os
 from pathlib import Path
 
 from normlab.data.images import Images
@@ -12,5 +13,7 @@ def load(dataset: str) -> tuple[Images, Images]:
     Raises `NormlabError`, with what to do next, when they cannot be had whole.
     """
     if dataset.startswith("folder:"):
-        return folder.load(Path(dataset.removeprefix("folder:")).expanduser())
+        # A `~` that leads nowhere stays, to be named; that of `Path` raises a RuntimeError.
+        path = os.path.expanduser(dataset.removeprefix("folder:"))  # noqa: PTH111
+        return folder.load(Path(path))
     return {"cifar10": cifar10.load, "digits": digits.load}[dataset]()

@@ -74,7 +74,8 @@ def _places() -> list[str]:
         places = [f"{mirror}/{name}" for name in (CIFAR10.filename, PACKED)]
     elif mirror:
         names = (CIFAR10.filename, CIFAR10.base_folder, PACKED)
-        paths = [Path(mirror).expanduser() / name for name in names]
+        folder = Path(os.path.expanduser(mirror))  # noqa: PTH111 (which raises for ~nobody)
+        paths = [folder / name for name in names]
         places = [str(path) for path in paths if path.exists()] or [mirror]
     return [*places, CIFAR10.url, NPM]
 

@@ -1,11 +1,12 @@
 """A folder of image files, sorted into classes by their folders."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from normlab.data.images import SIZE, Images
-from normlab.sources.pictures import decode, visible
+from normlab.sources.pictures import below, decode, visible
 from normlab.utils.errors import NormlabError
 from normlab.utils.progress import track
 
@@ -16,30 +17,48 @@ NEEDED = (
 
 
 def load(root: Path) -> tuple[Images, Images]:
-    """A tree `train/<class>/*`, `test/<class>/*` of 32x32 images, in the order of their names.
+    """A tree `train/<class>/**`, `test/<class>/**` of 32x32 images, in the order of their names.
 
-    Raises `NormlabError` that names the file or folder which is not so.
+    Raises `NormlabError` that names the file or folder which is not so, and `OSError` for one that
+    cannot be read. Files in no class are left out, and a line on stderr says how many.
     """
     if not root.is_dir():
         raise NormlabError(f"dataset = folder:{root}: no such folder; {NEEDED}")
-    folders = [path for part in ("train", "test") for path in visible(root / part, "*")]
-    classes = tuple(sorted({path.name for path in folders if path.is_dir()}))
+    parts = [part for part in (root / "train", root / "test") if part.is_dir()]
+    inside = [path for part in parts for path in part.iterdir() if visible(path.name)]
+    classes = tuple(sorted({path.name for path in inside if path.is_dir()}))
     if len(classes) < 2:
         raise NormlabError(f"dataset = folder:{root}: holds {len(classes)} classes; {NEEDED}")
-    return _read(root / "train", classes), _read(root / "test", classes)
+    others = [path for path in sorted(inside) if not path.is_dir()]
+    for path in others:
+        if not path.exists():
+            raise NormlabError(f"{path}: is a link that leads nowhere")
+    if others:
+        line = f"{root}: files in no class, left out: {len(others)}, such as {others[0]}"
+        print(line, file=sys.stderr)
+    train, test = (_find(root / part, classes) for part in ("train", "test"))
+    return _read(root / "train", train, classes), _read(root / "test", test, classes)
 
 
-def _read(folder: Path, classes: tuple[str, ...]) -> Images:
-    paths: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        found = [path for path in visible(folder / name, "*") if path.is_file()]
-        if not found:
+def _find(folder: Path, classes: tuple[str, ...]) -> list[list[Path]]:
+    """The files of each class."""
+    found = []
+    for name in classes:
+        found.append(below(folder / name, _refuse) if (folder / name).is_dir() else [])
+        if not found[-1]:
             raise NormlabError(f"{folder / name}: holds no images; {NEEDED}")
-        paths += found
-        labels += [label] * len(found)
+    return found
+
+
+def _read(folder: Path, found: list[list[Path]], classes: tuple[str, ...]) -> Images:
+    paths = [path for part in found for path in part]
+    labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(part) for part in found])
     pixels = [_pixels(path) for path in track(paths, f"reading {folder}", len(paths))]
-    return Images(np.stack(pixels), np.array(labels, np.int64), classes)
+    return Images(np.stack(pixels), labels, classes)
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def _pixels(path: Path) -> np.ndarray:

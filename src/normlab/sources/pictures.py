@@ -1,13 +1,19 @@
 """Image files: how a folder of them is listed, and how one becomes RGB of 8 bits."""
 
 import io
+import os
 import warnings
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from normlab.utils.errors import NormlabError
+
+# Texts and colour profiles of sound images exceed the 1 MB that Pillow allows each.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 #: what systems leave in folders, in lower case, beside what a dot hides
 CLUTTER = {
@@ -16,37 +22,68 @@ CLUTTER = {
 }  # fmt: skip
 
 
-def visible(folder: Path, pattern: str) -> list[Path]:
-    """What matches `pattern` in `folder`, sorted; hidden files and `CLUTTER` are passed over."""
-    return sorted(
-        path
-        for path in folder.glob(pattern)
-        if not any(
-            part.startswith(".") or part.lower() in CLUTTER
-            for part in path.relative_to(folder).parts
-        )
-    )
+def visible(name: str) -> bool:
+    """Whether a file or folder called `name` is anybody's own: not hidden, and not `CLUTTER`."""
+    return not name.startswith(".") and name.lower() not in CLUTTER
+
+
+def below(folder: Path, on_error: Callable[[OSError], None]) -> list[Path]:
+    """All visible files below `folder`, sorted. Links are followed, but not in circles.
+
+    A link that leads nowhere is among them: whoever reads it learns why it cannot be read.
+    `on_error` is called for each folder that cannot be read, and for what is no file.
+    """
+    found: list[Path] = []
+    for root, folders, names in os.walk(folder, onerror=on_error, followlinks=True):
+        here = Path(root)
+        places = (here.absolute(), *here.absolute().parents)
+        above = {os.path.realpath(place) for place in places}
+        folders[:] = [n for n in folders if visible(n) and os.path.realpath(here / n) not in above]
+        found += [here / name for name in names if visible(name)]
+    files = []
+    for path in sorted(found):
+        if path.exists() and not path.is_file():  # a reader might wait for ever
+            on_error(OSError(f"{path}: is no file, but a pipe, a socket or a device"))
+        else:
+            files.append(path)
+    return files
 
 
 def decode(path: Path) -> Image.Image:
     """The image in the file `path`, the first of several: upright, RGB, on white if transparent.
 
-    Raises `NormlabError` for a file that is no image, a damaged one, or one whose values have no
-    natural scale to 8 bits, such as floats; `OSError` for one that cannot be read.
+    Raises `NormlabError` for a file that is no image, one that cannot be decoded, or one whose
+    values have no natural scale to 8 bits, such as floats; `OSError` for one that cannot be read.
     """
+    if path.is_symlink() and not path.exists():
+        raise NormlabError(f"{path}: is a link that leads nowhere")
     content = io.BytesIO(path.read_bytes())  # by its path, Pillow turns some TIFF files twice
+    kind: str | None = "an image"
     try:
         with warnings.catch_warnings(action="ignore"):  # what cannot be read is told below
             image = Image.open(content)
-            ImageOps.exif_transpose(image, in_place=True)
+            kind = image.format
+            image.load()
+            with suppress(Exception):  # EXIF data are often broken, in images that are not
+                ImageOps.exif_transpose(image, in_place=True)
+            return _rgb(image)
     except UnidentifiedImageError:
-        raise NormlabError(f"{path}: is no image") from None
+        line = f"{path}: is no image, a damaged one, or of a kind that Pillow does not read"
+        raise NormlabError(line) from None
+    except Image.DecompressionBombError as error:
+        raise NormlabError(f"{path}: is too large; save it smaller ({error})") from None
+    except NormlabError as error:
+        raise NormlabError(f"{path}: {error}") from None
     except Exception as error:  # there is no list of what Pillow's decoders raise
-        raise NormlabError(f"{path}: is a damaged image ({error})") from None
+        reason = str(error) or type(error).__name__
+        raise NormlabError(f"{path}: cannot be decoded as {kind} ({reason})") from None
+
+
+def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         if not _fills_16_bits(image):
             raise NormlabError(
-                f"{path}: its values (Pillow's mode {image.mode}) have no natural scale to 8 bits; "
+                f"its values (Pillow's mode {image.mode}) have no natural scale to 8 bits; "
                 "save it as 8-bit or 16-bit PNG"
             )
         # The upper byte, which Pillow itself takes of 16-bit colours; its `convert` would clip.

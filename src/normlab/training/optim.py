@@ -4,9 +4,10 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from normlab.config.params import Train
+from normlab.norms.base import norm_layers
 
 REFERENCE_BATCH = 128  #: the batch size that params.yaml's `train.lr` is meant for
 
@@ -22,9 +23,9 @@ def make_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
     Every group holds its own `lr_scale`, which `set_lr` multiplies by.
     """
     special: dict[nn.Parameter, dict[str, float]] = {}
-    for module in model.modules():
-        for name, options in getattr(module, "param_options", {}).items():
-            special[getattr(module, name)] = options
+    for norm in norm_layers(model):
+        for name, options in norm.param_options.items():
+            special[getattr(norm, name)] = options
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         options = {
@@ -33,22 +34,33 @@ def make_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
             **special.get(parameter, {}),
         }
         groups.setdefault((options["lr_scale"], options["weight_decay"]), []).append(parameter)
+    on_gpu = next(model.parameters()).is_cuda
+    adagrad = train.optimizer == "adagrad"
+    # A step that is captured as a graph reads its learning rate from the GPU; Adagrad's cannot.
+    device = "cuda" if on_gpu and not adagrad else None
     arguments = [
-        {"params": parameters, "lr_scale": lr_scale, "weight_decay": weight_decay}
+        {
+            "params": parameters,
+            "lr": torch.tensor(train.lr, device=device) if device else train.lr,
+            "lr_scale": lr_scale,
+            "weight_decay": weight_decay,
+        }
         for (lr_scale, weight_decay), parameters in groups.items()
     ]
+    if adagrad:
+        return torch.optim.Adagrad(arguments, fused=not on_gpu)  # whose kernel exists on CPU only
     if train.optimizer == "adamw":
-        return torch.optim.AdamW(arguments, lr=train.lr, fused=True)
-    if train.optimizer == "adagrad":
-        # Its fused kernel exists on CPU only.
-        on_cpu = all(p.device.type == "cpu" for p in model.parameters())
-        return torch.optim.Adagrad(arguments, lr=train.lr, fused=on_cpu)
-    return torch.optim.SGD(arguments, lr=train.lr, momentum=train.momentum, fused=True)
+        return torch.optim.AdamW(arguments, fused=True, capturable=on_gpu)
+    return torch.optim.SGD(arguments, momentum=train.momentum, fused=True)
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+def set_lr(optimizer: torch.optim.Optimizer, lr: Tensor) -> None:
+    """Set the learning rate of all groups to `lr` `[]`, each scaled by its `lr_scale`."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group["lr_scale"]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].copy_(lr * group["lr_scale"])
+        else:
+            group["lr"] = float(lr) * group["lr_scale"]
 
 
 def schedule(train: Train, steps_per_epoch: int) -> Callable[[int], float]:

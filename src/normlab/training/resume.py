@@ -1,15 +1,17 @@
-"""Where a training keeps its state, so that one that was killed goes on where it stood.
+"""Where a training keeps its state, so that one that was killed resumes.
 
 DVC deletes a stage's outputs before it runs the stage, so the state lies outside every output:
 in `.scratch/` of the repository, or where the environment variable NORMLAB_SCRATCH says. It is
-keyed by a fingerprint of everything that determines the run: changed parameters, data or code
-look elsewhere and find nothing.
+keyed by a fingerprint of everything that determines the training: with changed parameters, data
+or code it looks elsewhere and finds nothing.
 """
 
 import fcntl
 import hashlib
 import io
+import itertools
 import json
+import os
 import pickle
 import shutil
 import sys
@@ -20,24 +22,15 @@ from typing import IO, Any
 
 import torch
 
-from normlab.config.paths import scratch_root
+from normlab.config.paths import SCRATCH, scratch_root
 from normlab.utils import files
+from normlab.utils.errors import NormlabError
 
 
-def fingerprint(determinants: dict[str, Any]) -> str:
-    """A digest of `determinants`, of this project's code that is loaded, and of torch's version."""
-    code = {
-        name: files.sha256(module.__file__)
-        for name, module in sorted(sys.modules.items())
-        if name.startswith("normlab.") and module.__file__ and _decides(name)
-    }
-    content = json.dumps([determinants, code, torch.__version__], sort_keys=True)
+def fingerprint(determinants: Any) -> str:
+    """A digest of `determinants`, plain values, and of torch's version."""
+    content = json.dumps([determinants, torch.__version__], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _decides(module: str) -> bool:
-    """Whether what a training writes can follow from `module`, as dvc.yaml has it."""
-    return module == "normlab.nets.architecture" or module.split(".")[1] != "base"
 
 
 class Scratch:
@@ -50,20 +43,12 @@ class Scratch:
 
     def __enter__(self) -> "Scratch":
         # Two experiments may train the very same run at once: the second works beside the first.
-        for count in range(1, 1000):
+        for count in itertools.count(1):
             self.path = self._base if count == 1 else Path(f"{self._base}-{count}")
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / "lock").open("w")
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.close()
-                continue
-            self._lock = lock
-            if (self.path / "lock").exists():  # not removed by its last holder in between
-                return self
-            lock.close()
-        raise RuntimeError(f"{self._base}: a thousand trainings of one run at once")
+            with suppress(BlockingIOError):
+                self._lock = lock(self.path)
+                break
+        return self
 
     def __exit__(
         self,
@@ -102,5 +87,30 @@ class Scratch:
         (self.path / "state").unlink(missing_ok=True)  # first: what is left is then no state
         # A network file system keeps the locked file, as a hidden one, until it is closed.
         shutil.rmtree(self.path, ignore_errors=True)
-        with suppress(OSError):  # other trainings may use it
-            self.path.parent.rmdir()
+
+
+def lock(folder: Path) -> IO[str]:
+    """The folder's lock, which lasts until the file that is returned is closed.
+
+    Raises `BlockingIOError` while another process has it, and `NormlabError` where the file
+    system has no locks.
+    """
+    path = folder / "lock"
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # It is no lock if its last holder has removed the file, or another has made it anew.
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except BlockingIOError:
+            file.close()
+            raise
+        except OSError as error:
+            file.close()
+            raise NormlabError(
+                f"{path}: cannot be locked ({error.strerror}), as on some network file systems; "
+                f"set {SCRATCH} to a folder on a local disk"
+            ) from None
+        file.close()

@@ -58,17 +58,18 @@ def run_app(app: Callable[[], Any]) -> None:
     try:
         app()
     except (NormlabError, OSError) as error:
-        fail(_line(error))
+        fail(one_line(error))
     finally:
         try:
             sys.stdout.flush()
         except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own end
             if not isinstance(error, BrokenPipeError):
-                fail(_line(error))
+                fail(one_line(error))
 
 
-def _line(error: NormlabError | OSError) -> str:
+def one_line(error: NormlabError | OSError) -> str:
+    """What is wrong, where, and what to do about it."""
     if isinstance(error, NormlabError) or not error.errno:
         return str(error)
     where = f"{error.filename}: " if error.filename else ""

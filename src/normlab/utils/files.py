@@ -1,7 +1,9 @@
 """Files that are either whole or absent."""
 
 import csv
+import errno
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -13,23 +15,56 @@ from typing import Any
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block succeeds.
+    """Yield a temporary file beside `path`; rename it to `path` when the block succeeds.
 
-    Works for a file and for a folder. When the block fails, the temporary path is removed and
-    whatever stood at `path` before is untouched.
+    When the block fails, the temporary file is removed, and what stood at `path` is untouched. A
+    file that is replaced hands on its permissions; a pipe or a device is yielded itself, to be
+    written to. Raises `OSError` before the block where no file can be made, as for a folder.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    with _temporary(path) as temporary:
+        temporary.touch()
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # or a power cut may leave the new name on an empty file
+        if path.is_file() and not path.is_symlink():
+            shutil.copymode(path, temporary)
+        temporary.replace(path)
+
+
+@contextmanager
+def atomic_folder(path: Path | str) -> Iterator[Path]:
+    """Yield an empty folder, which becomes `path` when the block succeeds.
+
+    It replaces a folder that stands there, with all that it holds: `path` is one of the program's
+    own, never one that a user chose. A link to a folder stays. Raises `OSError` as `atomic` does.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    with _temporary(path) as temporary:
+        temporary.mkdir()
+        yield temporary
+        old = temporary.with_suffix(".old")
+        if path.exists():  # moved first: whatever fails, one of the two is whole
+            path.rename(old)
+        temporary.rename(path)
+        _remove(old)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A path beside `path`, where nothing is before and after the block."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     _remove(temporary)
     try:
         yield temporary
-        if temporary.is_file():
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())  # or a power cut may leave the new name on an empty file
-        if path.is_dir():  # a folder that is not empty cannot be replaced
-            shutil.rmtree(path)
-        temporary.replace(path)
     except OSError as error:
         if error.filename in (None, str(temporary)):
             error.filename = str(path)
@@ -58,18 +93,27 @@ def write_json(path: Path | str, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def write_csv(path: Path | str, rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> None:
-    """Write `rows` as CSV with the header `fields`; floats keep every digit they need.
+def csv_bytes(rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> bytes:
+    """`rows` as CSV with the header `fields`; floats keep every digit they need.
 
     The text is UTF-8, and file names that are not keep their bytes.
     """
-    with (
-        atomic(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
-        writer = csv.DictWriter(file, fields, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fields, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode(errors="surrogateescape")
+
+
+def write_csv(path: Path | str, rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> None:
+    """Write `rows` to `path` as `csv_bytes`."""
+    write_bytes(path, csv_bytes(rows, fields))
+
+
+def append_csv(path: Path | str, row: Mapping[str, Any], fields: Sequence[str]) -> None:
+    """Add `row` to what `write_csv` wrote, in place: who follows the file sees it."""
+    with Path(path).open("a", newline="", encoding="utf-8") as file:
+        csv.DictWriter(file, fields, lineterminator="\n").writerow(row)
 
 
 def read_csv(path: Path | str) -> list[dict[str, str]]:
