@@ -37,7 +37,7 @@ def test_an_epoch_line_is_read_as_it_is_written(loss: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["", "bn: best epoch 8 of 8, val accuracy 91.30%", "bn: going on after epoch 3"]
+    "line", ["", "bn: best epoch 8 of 8, val accuracy 91.30%", "bn: resumes after epoch 3"]
 )
 def test_another_line_is_no_epoch_line(line: str) -> None:
     assert EpochLine.parse(line) is None
@@ -270,7 +270,7 @@ def test_a_signal_ends_the_stages_and_dvc_ends_by_itself(
         time.sleep(0.5)  # time for the run that waits to take the place of one that has ended
 
     monkeypatch.setattr(study.Repro, "stop", slow_stop)
-    with pytest.raises(NormlabError, match=r"^stopped by SIGTERM; the same command goes on"):
+    with pytest.raises(NormlabError, match=r"^stopped by SIGTERM; the same command resumes"):
         finish(folder, "one", "two", "never", signals=(signal.SIGTERM,))
     ended = {path.stem for path in folder.glob("*.ended")}
     assert ended <= {"one", "two"}
@@ -331,17 +331,17 @@ def test_a_study_that_was_stopped_goes_on(finished: Workspace, tmp_path: Path) -
     workspace = finished.copy(tmp_path / "repository")
     workspace.keep_runs("main")
     workspace.set(train__epochs=8, repeat__batch_sizes=[64])
-    going_on = ("main: going on after epoch", "bn-64-1: going on after epoch")
+    resumed = ("main: resumes after epoch", "bn-64-1: resumes after epoch")
     first = start(workspace)
     read_until(first, "main: epoch", "bn-64-1: epoch")
     first.send_signal(signal.SIGTERM)
     _, error = first.communicate()
     assert first.returncode == 1
-    assert error == "error: stopped by SIGTERM; the same command goes on where it stood\n"
+    assert error == "error: stopped by SIGTERM; the same command resumes it\n"
     assert living(workspace.path) == []
 
     second = start(workspace)
-    read_until(second, *going_on)
+    read_until(second, *resumed)
     second.kill()
     second.communicate()
     begin = time.monotonic()
@@ -350,7 +350,7 @@ def test_a_study_that_was_stopped_goes_on(finished: Workspace, tmp_path: Path) -
         time.sleep(0.1)
 
     third = start(workspace)
-    lines = read_until(third, *going_on)
+    lines = read_until(third, *resumed)
     out, error = third.communicate()
     assert third.returncode == 0, (out, error)
     assert not re.search(r"^(main|bn-64-1): epoch 1/", "\n".join([*lines, out]), re.MULTILINE)

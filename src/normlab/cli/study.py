@@ -187,7 +187,7 @@ def finish(
                     repro.stop(at_once=caught.count(signal.SIGINT) > 1)
     if caught:
         name = signal.Signals(caught[0]).name
-        raise NormlabError(f"stopped by {name}; the same command goes on where it stood")
+        raise NormlabError(f"stopped by {name}; the same command resumes it")
     failed = [r for r, future in zip(repros, futures, strict=True) if not future.result()]
     if failed:
         names = ", ".join(repro.name for repro in failed)
