@@ -1,6 +1,9 @@
 # Everything runs in .venv; the first target that needs it makes it. There src/ is importable.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 SHELL := /bin/bash
+# pip would install elsewhere, and Python not find the stages in the folder where it starts.
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONSAFEPATH
+export SHELL # DVC runs stages in it: that of the environment may be nologin
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 PYTHON ?= python3
@@ -11,6 +14,20 @@ INSTALLED := .venv/requirements.txt
 export UV_COMPILE_BYTECODE := 1
 # uv's own list of authorities lacks a company's, which the system's has.
 export UV_SYSTEM_CERTS := 1
+UV := .venv/bin/python .ci/uv.py
+define CHECK_PYTHON
+import sys
+if sys.version_info < (3, 11):
+    sys.exit("error: $(PYTHON) is Python %d.%d; normlab needs 3.11 or newer: make PYTHON=python3.12" % sys.version_info[:2])
+from importlib.util import find_spec
+for module in ("_bz2", "_ctypes", "_lzma", "_sqlite3", "_ssl"):
+    if not find_spec(module):
+        sys.exit("error: $(PYTHON) was built without %s, which normlab needs; take another: make PYTHON=python3.12" % module)
+endef
+export CHECK_PYTHON
+# Where it fails, each difference becomes a conflict: by itself Git would silently leave one side.
+MERGE_DRIVER := .venv/bin/python -m normlab merge-lock %O %A %B || \
+    git -c merge.conflictStyle=merge merge-file -L ours -L base -L theirs %A /dev/null %B
 
 .PHONY: help install s3 demo study test locked lint format readme lock
 
@@ -19,20 +36,23 @@ help: ## What can be made
 
 install: $(INSTALLED) ## Make .venv with the pinned dependencies; bring the committed runs
 	if [ -e .git ]; then dvc pull --quiet --allow-missing; fi
+	@if [ -e .git ] && git config --get-regexp '^remote\..*\.partialclonefilter$$' >/dev/null; then \
+	    echo "note: this clone is partial, so DVC can neither compare commits nor queue experiments;" \
+	        "complete it: git config --unset remote.origin.partialclonefilter && git fetch --refetch"; fi
 
 $(INSTALLED): requirements.txt
 	@if [ -e .git ]; then git rev-parse --git-dir >/dev/null; fi # refuses a folder of another user
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: $(PYTHON) is Python %d.%d; normlab needs 3.11 or newer: make PYTHON=python3.12" % sys.version_info[:2])'
+	@$(PYTHON) -c "$$CHECK_PYTHON"
 	$(PYTHON) -m venv --clear .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	.venv/bin/uv pip install --quiet --python .venv/bin/python -r requirements.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-user uv==0.13.9
+	$(UV) pip install --quiet --python .venv/bin/python -r requirements.txt
 	echo "$$PWD/src" >"$$(.venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/normlab.pth"
 	if [ -e .git ]; then \
-	    git config merge.dvc-lock.driver '.venv/bin/python -m normlab merge-lock %O %A %B'; fi
+	    git config merge.dvc-lock.driver '$(MERGE_DRIVER)'; fi
 	cp requirements.txt $@
 
 s3: $(INSTALLED) ## Install what remotes on S3 need, and their test
-	uv pip install --quiet --python .venv/bin/python -r requirements.txt -r requirements-s3.txt
+	$(UV) pip install --quiet --python .venv/bin/python -r requirements.txt -r requirements-s3.txt
 
 demo: $(INSTALLED) ## Run the whole pipeline on small images, in minutes, beside your own results
 	python -m normlab demo $(JOBS_OPTION)
@@ -63,5 +83,5 @@ LOCK := uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-
     --no-emit-index-url --no-emit-find-links
 
 lock: ## Renew the pinned requirements
-	$(LOCK) requirements.in -o requirements.txt
-	$(LOCK) requirements-s3.in -o requirements-s3.txt
+	$(LOCK) pyproject.toml --group dev -o requirements.txt
+	$(LOCK) --group s3 -c requirements.txt -o requirements-s3.txt

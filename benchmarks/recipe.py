@@ -14,12 +14,11 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from normlab.compute import runtime
+from normlab.compute.runtime import make_runtime
 from normlab.config import params, paths
 from normlab.data import images, split
-from normlab.nets.checkpoint import Spec
 from normlab.norms.names import NORMS
-from normlab.training.loop import Job, Trainer, flops
+from normlab.training.loop import Trainer, flops, is_finite, make_job
 from normlab.utils import files
 from normlab.utils.errors import NormlabError, run_command
 
@@ -48,22 +47,21 @@ class Average:
     """An exponential average of the weights and running statistics, step by step."""
 
     def __init__(self, trainer: Trainer) -> None:
-        self.trainer, self._step = trainer, trainer.step
-        self.share = trainer.batch_size / AVERAGE_IMAGES  #: of a step's values in the average
+        self.trainer, self._next = trainer, trainer.steps.next
+        self.share = trainer.steps.batch_size / AVERAGE_IMAGES  #: of a step's values in the average
         self.values = {n: v.clone() for n, v in trainer.model.state_dict().items()}
-        trainer.step = self.step  # type: ignore[assignment, method-assign]
+        trainer.steps.next = self.next  # type: ignore[method-assign]
 
-    def step(self, *arguments: Any) -> Any:
-        result = self._step(*arguments)
+    def next(self) -> None:
+        self._next()
         for name, value in self.trainer.model.state_dict().items():
             if value.is_floating_point():
                 self.values[name].lerp_(value, self.share)
-        return result
 
     def error(self) -> float:
         """Validation error of the averaged weights, which stay in the trainer."""
         self.trainer.model.load_state_dict(self.values)
-        return self.trainer.evaluate()[1]
+        return float(self.trainer.evaluate()[1])
 
 
 Change = tuple[dict[str, object], Callable[[Trainer], None] | None]
@@ -89,20 +87,17 @@ def trial(
     train = config.train.model_copy(update={**update, **values})
     data = images.read(paths.TRAIN_IMAGES)
     parts = split.read(paths.SPLIT, len(data))
-    spec = Spec(
-        "trial", norm, batch_size, config.model.n, config.model.groups,
-        data.classes, tuple(parts.mean), tuple(parts.std),
-    )  # fmt: skip
-    job = Job(spec, train, seed)
+    config = config.model_copy(update={"train": train})
+    job = make_job("trial", norm, batch_size, seed, config, data, parts)
     torch.compiler.reset()  # it would stop compiling after a few trials
-    device = runtime.make(precision, "auto", flops(job, len(parts.train)))
-    trainer = Trainer(job, data[parts.train], data[parts.val], device)
+    runtime = make_runtime(precision, "auto", flops(job, len(parts.train)))
+    trainer = Trainer(job, data[parts.train], data[parts.val], runtime)
     if adjust:
         adjust(trainer)
     average = Average(trainer) if change == "the recipe" else None
     for epoch in range(1, epochs + 1):
-        log = trainer.epoch(epoch)
-        if trainer.first_bad_step:  # the loss is not finite: diverged
+        log = trainer.train_epoch(epoch).row
+        if not is_finite(log):  # diverged
             return [row | {"val_accuracy": math.nan, "train_error": math.nan}]
         print(f"{norm}, {change}: epoch {epoch}/{epochs}  {1 - log['val_error']:.2%}", flush=True)
     row |= {"val_accuracy": round(1 - log["val_error"], 4), "train_error": log["train_error"]}

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -25,25 +25,21 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from benchmarks.references import GROUPS, LAYERS
 from benchmarks.workers import Steps, Worker
-from normlab.compute import runtime
+from normlab.compute.runtime import Runtime, describe, make_runtime
 from normlab.config import params
 from normlab.data.images import Images
 from normlab.nets.checkpoint import Spec
 from normlab.norms.names import NORMS
-from normlab.training.augmentation import crop, draw
+from normlab.training.augmentation import draw
 from normlab.training.loop import Job, Trainer
 from normlab.utils import files
 from normlab.utils.errors import run_command
 
 IMAGES = 2048  #: random images to train on; their content does not matter
-GROUPS = 8
-TORCH_LAYERS: dict[str, Callable[[int], nn.Module]] = {
-    "bn": nn.BatchNorm2d,
-    "in": lambda channels: nn.InstanceNorm2d(channels, affine=True),
-    "ln": lambda channels: nn.GroupNorm(1, channels),
-    "gn": lambda channels: nn.GroupNorm(GROUPS, channels),
-}
+#: PyTorch has no layer for bin, only two functions
+TORCH_LAYERS = {name: layer for name, layer in LAYERS.items() if name != "bin"}
 OURS = tuple(name for name in NORMS if name not in ("torch_bn", "nn"))
 
 
@@ -57,7 +53,7 @@ def random_images(count: int) -> Images:
 def make_trainer(
     norm: str,
     batch_size: int,
-    device: runtime.Runtime,
+    runtime: Runtime,
     images: Images,
     n: int = 2,
     val: Images | None = None,
@@ -74,7 +70,7 @@ def make_trainer(
     model = spec.build()
     if torch_layer:
         replace_norms(model, TORCH_LAYERS[name])
-    trainer = Trainer(Job(spec, train, 1), images, val or images[np.arange(8)], device, model)
+    trainer = Trainer(Job(spec, train, 1), images, val or images[np.arange(8)], runtime, model)
     trainer.model.train()
     return trainer
 
@@ -87,46 +83,25 @@ def replace_norms(model: nn.Module, make: Callable[[int], nn.Module]) -> None:
             replace_norms(child, make)
 
 
-def batches(trainer: Trainer) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Endless augmented batches, as an epoch makes them."""
-    generator = torch.Generator().manual_seed(0)
-    size = trainer.batch_size
-    while True:
-        draws = draw(len(trainer.labels), 4, True, generator)
-        draws = type(draws)(*(trainer.runtime.to_device(t) for t in vars(draws).values()))
-        labels = trainer.labels[draws.order]
-        for begin in range(0, len(labels) - size + 1, size):
-            part = slice(begin, begin + size)
-            yield crop(trainer.padded, draws, part), labels[part]
-
-
-def steps_of(trainer: Trainer) -> Steps:
-    """Steps of `trainer`; returns the share of their time that is outside the step itself.
-
-    That is drawing, cropping, flipping and fetching labels.
-    """
-    source = batches(trainer)
-
-    def steps(count: int) -> float:
-        inside = outside = 0.0
-        for _ in range(count):
-            begin = time.perf_counter()
-            pixels, labels = next(source)
-            middle = time.perf_counter()
-            trainer.step(pixels, labels, trainer.batch_size)
-            inside += time.perf_counter() - middle
-            outside += middle - begin
-        return outside / (inside + outside) if count else 0.0
-
-    return steps
-
-
 def training(
     norm: str, batch_size: int, precision: str = "float32", compiled: bool = True
 ) -> Steps:
-    """What a training of `norm` does, on random images."""
-    device = runtime.make(precision, compiled, 0)
-    return steps_of(make_trainer(norm, batch_size, device, random_images(IMAGES)))
+    """What a training of `norm` does, on random images, but for its smaller last batch."""
+    runtime = make_runtime(precision, compiled, 0)
+    count = max(1, IMAGES // batch_size) * batch_size
+    trainer = make_trainer(norm, batch_size, runtime, random_images(count))
+    generator, done = torch.Generator().manual_seed(0), 0
+
+    def steps(count: int) -> None:
+        nonlocal done
+        for _ in range(count):
+            if done % trainer.steps.per_epoch == 0:
+                draws = draw(trainer.steps.count, 4, True, generator)
+                trainer.steps.start_epoch(draws, [0.01] * trainer.steps.per_epoch)
+            trainer.steps.next()
+            done += 1
+
+    return steps
 
 
 def plain_loop(norm: str, batch_size: int) -> Steps:
@@ -215,14 +190,14 @@ def convolutions_alone(batch_size: int, precision: str) -> Steps:
     """The model's convolutions, forward and backward, each on an input of its shape."""
     from normlab.nets.resnet import ResNet
 
-    device = runtime.make(precision, False, 0)
-    model = runtime.channels_last(ResNet(2, 10, "nn"), device)
+    runtime = make_runtime(precision, False, 0)
+    model = runtime.place(ResNet(2, 10, "nn"))
     calls = []
-    dtype = torch.bfloat16 if device.bfloat16 else torch.float32
+    dtype = torch.bfloat16 if runtime.bfloat16 else torch.float32
 
     def record(module: nn.Conv2d, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
         first = module.in_channels == 3  # its input needs no gradient
-        like = torch.channels_last
+        like = runtime.memory_format
         x = torch.randn_like(inputs[0], dtype=dtype).contiguous(memory_format=like)
         y = torch.randn_like(output, dtype=dtype).contiguous(memory_format=like)
         weight = module.weight.detach().to(dtype).contiguous(memory_format=like)
@@ -231,7 +206,7 @@ def convolutions_alone(batch_size: int, precision: str) -> Steps:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(record)
-    model(torch.randn(batch_size, 3, 32, 32, device=device.device))
+    model(torch.randn(batch_size, 3, 32, 32, device=runtime.device))
 
     def once() -> None:
         for x, y, weight, stride, needs_input in calls:
@@ -241,13 +216,8 @@ def convolutions_alone(batch_size: int, precision: str) -> Steps:
                 (needs_input, True, False),
             )  # fmt: skip
 
-    step = once
-    if device.device.type == "cuda":  # launched one by one, small ones would only wait for the CPU
-        once()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            once()
-        step = graph.replay
+    # Launched one by one, small ones would only wait for the CPU.
+    step = runtime.capture(once, tuple)
 
     def steps(count: int) -> None:
         for _ in range(count):
@@ -256,24 +226,21 @@ def convolutions_alone(batch_size: int, precision: str) -> Steps:
     return steps
 
 
-def measure(
-    workers: dict[str, Worker], batch_size: int, rounds: int
-) -> tuple[dict[str, list[float]], dict[str, list[Any]]]:
-    """Images/s of each worker in every round, taking turns, and what its steps returned.
+def measure(workers: dict[str, Worker], batch_size: int, rounds: int) -> dict[str, list[float]]:
+    """Images/s of each worker in every round, taking turns.
 
     Every second round goes backward: of two neighbours neither is always the first.
     """
     count = max(2, 512 // batch_size)
     rates: dict[str, list[float]] = {name: [] for name in workers}
-    returned: dict[str, list[Any]] = {name: [] for name in workers}
     order = list(workers)
     for _ in range(rounds):
         for name in order:
             begin = time.perf_counter()
-            returned[name].append(workers[name](count))
+            workers[name](count)
             rates[name].append(count * batch_size / (time.perf_counter() - begin))
         order.reverse()
-    return rates, returned
+    return rates
 
 
 def ratio(rates: list[float], others: list[float]) -> float:
@@ -292,12 +259,11 @@ from benchmarks import throughput as t
 peak = lambda: int(re.search(r"VmHWM:\s*(\d+)", open("/proc/self/status").read())[1]) / 1024
 before = peak()
 images = t.random_images(50_000)
-device = t.runtime.make("float32", False, 0)
+runtime = t.make_runtime("float32", False, 0)
 train, val = t.np.arange(40_000), t.np.arange(40_000, 50_000)
-trainer = t.make_trainer("bn", 128, device, images[train], val=images[val])
+trainer = t.make_trainer("bn", 128, runtime, images[train], val=images[val], epochs=1)
 del images
-t.steps_of(trainer)(5)
-trainer.evaluate()
+trainer.train_epoch(1)
 print(peak() - before)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -312,7 +278,7 @@ def main(
     rounds: Annotated[int, typer.Option(min=1)] = 9,
     out: Annotated[Path | None, typer.Option(help="CSV file to write")] = None,
 ) -> None:
-    device = runtime.make(precision, compiled, 0)
+    runtime = make_runtime(precision, compiled, 0)
     chosen = norms.split(",")
     console = Console(width=150)
     rows = []
@@ -330,7 +296,7 @@ def main(
         for name in [*chosen, "nn"]:
             workers[f"plain:{name}"] = Worker(plain_loop, name, batch_size, first=1)
         workers["limit"] = Worker(convolutions_alone, batch_size, precision, first=1)
-        rates, outside = measure(workers, batch_size, rounds)
+        rates = measure(workers, batch_size, rounds)
         for worker in workers.values():
             worker.end()
         for name in [*chosen, "nn"]:
@@ -344,13 +310,12 @@ def main(
                     "step_vs_no_norm": ratio(rates["nn"], rates[name]),
                     "vs_plain_loop": ratio(rates[name], rates[f"plain:{name}"]),
                     "share_of_limit": ratio(rates[name], rates["limit"]),
-                    "outside_step": round(statistics.median(outside[name]), 3),
                     "first_step_s": round(first_seconds[name], 1),
                 }
             )
         limit = statistics.median(rates["limit"])
         console.print(f"batch size {batch_size}: convolutions alone {limit:.0f} images/s")
-    table = Table(*rows[0], title=f"{precision}, {json.dumps(runtime.describe(device))}")
+    table = Table(*rows[0], title=f"{precision}, {json.dumps(describe(runtime))}")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     console.print(table)

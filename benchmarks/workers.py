@@ -44,6 +44,11 @@ def _serve(orders: Connection, make: Callable[..., Steps], arguments: tuple[Any,
     steps = make(*arguments)
     while (count := orders.recv()) is not None:
         result = steps(count)
-        if torch.cuda.is_initialized():
-            torch.cuda.synchronize()  # the steps are done, not only asked for
+        synchronize()
         orders.send(result)
+
+
+def synchronize() -> None:
+    """Wait until what a GPU was asked for is done."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()

@@ -8,7 +8,6 @@ from normlab.utils import files
 
 def main() -> None:
     config = params.load()
-    options = config.plots
     setup = {
         "dataset": config.dataset,
         "seed": config.seed,
@@ -22,7 +21,7 @@ def main() -> None:
     study = results.load(setup)
     with files.atomic_folder(paths.RESULTS) as folder:
         results.write_tables(folder, study)
-        figures.draw_all(folder / "figures", study, options.dpi, options.format)
+        figures.draw_all(folder / "figures", study, config.plots.dpi)
         html.write(folder, study, setup)
     results.show_summary(paths.RESULTS)
 

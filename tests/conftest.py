@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import re
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,7 @@ class Workspace:
         self.environment = {
             **os.environ,
             "NORMLAB_SCRATCH": str(path / ".scratch"),
+            "GIT_CONFIG_GLOBAL": os.devnull,  # a user's may sign commits
             "GIT_AUTHOR_NAME": "Test",
             "GIT_AUTHOR_EMAIL": "test@example.invalid",
             "GIT_COMMITTER_NAME": "Test",
@@ -119,11 +121,19 @@ def clone(source: Path, target: Path, remote: Path | None = None) -> Workspace:
     """
     subprocess.run(["git", "clone", "--quiet", str(source), str(target)], check=True)
     made = Workspace(target)
-    driver = f"{sys.executable} -m normlab merge-lock %O %A %B"
-    made.run("git", "config", "merge.dvc-lock.driver", driver)
+    made.run("git", "config", "merge.dvc-lock.driver", merge_driver(sys.executable))
     if remote:
         made.run("dvc", "remote", "add", "--local", "--default", "shared", str(remote))
     return made
+
+
+def merge_driver(python: str) -> str:
+    """The command by which `make install` has Git merge dvc.lock, with another `python`."""
+    found = re.search(
+        r"^MERGE_DRIVER := (.*?[^\\])\n", (ROOT / "Makefile").read_text(), re.M | re.S
+    )
+    assert found
+    return found[1].replace("\\\n", "").replace(".venv/bin/python", shlex.quote(python))
 
 
 def outputs(workspace: Workspace) -> dict[str, str]:

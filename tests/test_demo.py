@@ -133,7 +133,13 @@ def test_settings_of_the_demo_are_allowed(tmp_path: Path) -> None:
 def test_it_needs_no_git_learns_and_does_nothing_twice(download: Workspace) -> None:
     download.keep_runs("main")
     download.set(norm="ln")  # which learns slowest
-    environment = {**download.environment, "PATH": str(Path(sys.executable).parent)}
+    path = str(Path(sys.executable).parent)
+    environment = {
+        **download.environment,
+        "PATH": path,
+        "SHELL": "/bin/false",
+        "PYTHONSAFEPATH": "1",
+    }
 
     def run() -> str:
         command = [sys.executable, "-m", "normlab", "demo"]

@@ -13,6 +13,7 @@ import torch
 from conftest import ROOT
 
 from normlab.config import params
+from normlab.config.paths import repeat_file
 from normlab.evaluation.scores import scores
 from normlab.report import charts, figures, html, results
 from normlab.report.results import (
@@ -154,7 +155,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for norm, size, seed in results.pipeline.repetitions(SETUP):
         record |= {"norm": norm, "batch_size": size, "seed": seed, "log": columns}
         record["test"] = dict.fromkeys(results.KINDS, 0.6 + seed / 10)
-        files.write_json(results.REPEATS / f"{norm}-{size}-{seed}.json", record)
+        files.write_json(repeat_file(norm, size, seed), record)
     return tmp_path
 
 
@@ -184,7 +185,7 @@ def test_batch_sizes_are_those_of_runs_and_of_repetitions(data: Path) -> None:
 
 
 def test_a_missing_or_damaged_file_is_named_with_what_makes_it(data: Path) -> None:
-    repetition = results.REPEATS / "gn-8-3.json"
+    repetition = repeat_file("gn", 8, 3)
     repetition.write_text("{}")
     with pytest.raises(
         NormlabError, match=r"gn-8-3.json: damaged .*; `dvc repro --force repeat-small@"

@@ -30,6 +30,8 @@ OVERRIDES = [
     "train.lr=0.03",  # from 0.05 on, no norm fails with some seeds
     "train.crop_padding=0",  # an 8x8 digit, enlarged: moved, it would need more epochs
     "train.flip=false",  # a mirrored digit is another or none
+    "repeat.seeds=[]",
+    "repeat.batch_sizes=[]",
 ]
 
 

@@ -214,13 +214,16 @@ class Repro:
         """
         if self._killed_at:
             return False
+        # DVC runs stages in SHELL, which is nologin where a service starts this. They are found in
+        # the folder where Python starts, unless PYTHONSAFEPATH is set.
+        stages = {"SHELL": "/bin/sh", "PYTHONSAFEPATH": ""}
         # A session of its own: what the terminal sends to all, as on Ctrl-C, it gets by `stop`.
         # When this process is killed, the stage ends at its next line, for which there is no
         # reader then, and DVC with it.
         with subprocess.Popen(
             [*DVC, "repro", *self._targets],
             cwd=self._root,
-            env={**os.environ, **environment},
+            env={**os.environ, **stages, **environment},
             text=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -7,9 +7,8 @@ before it touches anything.
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -23,6 +22,7 @@ from pydantic import (
 
 from normlab.nets.architecture import WIDTHS
 from normlab.norms.names import NORMS
+from normlab.utils import files
 from normlab.utils.errors import NormlabError
 
 DATASETS = ("cifar10", "digits")
@@ -130,17 +130,19 @@ class GroupOptions(_Section):
 NORM_OPTIONS: dict[str, type[_Section]] = {"gn": GroupOptions}
 
 
-class _Norms(_Section):
+class Norms(_Section):
+    """What each norm takes of its own."""
+
     def groups(self, norm: str) -> int:
         """Groups of channels of `norm`; 1 of one that has none."""
         return getattr(getattr(self, norm), "groups", 1)
 
 
-Norms = create_model(
-    "Norms",
-    __base__=_Norms,
-    **{name: (NORM_OPTIONS.get(name, NoOptions), ...) for name in NORMS},  # type: ignore[call-overload]
-)
+if TYPE_CHECKING:
+    AllNorms = Norms
+else:  # with a section for each norm
+    sections = {name: (NORM_OPTIONS.get(name, NoOptions), ...) for name in NORMS}
+    AllNorms = create_model("AllNorms", __base__=Norms, **sections)
 
 
 class Train(_Section):
@@ -194,7 +196,6 @@ class Features(_Section):
 
 class Plots(_Section):
     dpi: int = Field(ge=30, le=1200)
-    format: Literal["png", "svg", "pdf"]
 
 
 class Params(_Section):
@@ -207,7 +208,7 @@ class Params(_Section):
     comparison: Comparison
     split: Split
     model: Model
-    norms: Norms  # type: ignore[valid-type]
+    norms: AllNorms
     train: Train
     compute: Compute
     repeat: Repeat
@@ -231,21 +232,6 @@ def check_run(name: str, norm: str, batch_size: int) -> None:
         raise NormlabError(f"dvc.yaml: run {name}: {_first_wrong(error, Run)}") from None
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice in one mapping; YAML would take the last in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if (key.tag, key.value) in seen:
-                    raise yaml.MarkedYAMLError(
-                        f"the key {key.value} is given twice", key.start_mark
-                    )
-                seen.add((key.tag, key.value))
-        return super().construct_mapping(node, deep)
-
-
 def load(path: Path | str = "params.yaml") -> Params:
     """Read and check params.yaml.
 
@@ -253,15 +239,7 @@ def load(path: Path | str = "params.yaml") -> Params:
     allowed there.
     """
     try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
-    except FileNotFoundError:
-        raise NormlabError(f"{path}: no such file; run from the repository's root") from None
-    except UnicodeDecodeError as error:
-        raise NormlabError(f"{path}: is not UTF-8 text: {error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date 2020-13-45, [[[[...
-        raise NormlabError(f"{path}: is not YAML: {error}") from None
-    try:
-        return Params.model_validate(content)
+        return Params.model_validate(files.read_yaml(path))
     except ValidationError as error:
         raise NormlabError(f"{path}: {_first_wrong(error, Params)}") from None
 
@@ -284,8 +262,10 @@ def _first_wrong(error: ValidationError, model: type[_Section]) -> str:
         return f"{key or 'the file'} = {value}: must hold the keys {_keys(model, location)}"
     if kind == "value_error" and re.match(rf"{re.escape(key)}\.\w+ = ", message):
         return message  # a rule over several keys names them itself
-    if kind == "float_type":  # YAML 1.1 takes 1e-3 for a text
-        message = "must be a number, such as 0.001 or 1.0e-3"
+    if kind == "float_type":
+        message = "must be a number"
+    if kind == "bool_type":  # no, off and the like are texts
+        message = "must be true or false"
     return f"{key} = {value}: {message.replace('should', 'must', 1)}"
 
 

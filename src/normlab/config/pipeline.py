@@ -10,9 +10,8 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from normlab.config import params
+from normlab.config.paths import run_files
 from normlab.utils import files
 from normlab.utils.errors import NormlabError, run_command
 
@@ -20,17 +19,19 @@ from normlab.utils.errors import NormlabError, run_command
 def runs(path: Path | str = "dvc.yaml") -> dict[str, dict[str, Any]]:
     """All runs by name, as dvc.yaml's one map has them and in its order.
 
-    Raises `NormlabError` when the stage `plots` does not depend on each of them: DVC would then
-    neither rerun it for that run nor fetch the run's files.
+    Raises `NormlabError` when the stage `plots` does not depend on what it reads of each: DVC
+    would then neither rerun it for that run nor fetch the run's files.
     """
     stages = definitions(path)
-    found: dict[str, dict[str, Any]] = stages["train"]["foreach"]
+    found = {str(name): run for name, run in stages["train"]["foreach"].items()}  # 8: is a number
     for name in found:
-        if f"data/runs/{name}/log.csv" not in stages["plots"]["deps"]:
-            raise NormlabError(
-                f"{path}: run {name} is missing among the deps of the stage plots; "
-                "add the line there that the other runs have"
-            )
+        made = run_files(name)
+        for file in map(str, (made.log, made.scores, made.predictions, made.quantiles)):
+            if file not in stages["plots"]["deps"]:
+                raise NormlabError(
+                    f"{path}: run {name}: {file} is missing among the deps of the stage plots; "
+                    "add the line there that the other runs have"
+                )
     return found
 
 
@@ -43,17 +44,23 @@ def repetitions(values: Any, path: Path | str = "dvc.yaml") -> dict[tuple[str, i
     found = {}
     for name, stage in definitions(path).items():
         if matrix := stage.get("matrix"):
-            axes = (matrix["norm"], matrix["batch_size"], matrix["seed"])
-            lists = [yaml.safe_load(resolve(str(axis), values)) for axis in axes]
-            for norm, size, seed in product(*lists):
-                found[norm, int(size), int(seed)] = f"{name}@{norm}-{size}-{seed}"
+            axes = [resolve(matrix[axis], values) for axis in ("norm", "batch_size", "seed")]
+            for norm, size, seed in product(*axes):
+                size, seed = resolve(size, values), resolve(seed, values)
+                found[norm, size, seed] = f"{name}@{norm}-{size}-{seed}"
     return found
 
 
-def resolve(text: str, values: Any) -> str:
-    """`text` of dvc.yaml with what its `${train.lr}`, if any, stand for in the nested `values`."""
-    while "${" in text:
-        text = re.sub(r"\$\{(.*?)\}", lambda name: str(_value(name[1], values)), text)
+def resolve(text: Any, values: Any) -> Any:
+    """`text` of dvc.yaml with what its `${train.lr}`, if any, stand for in the nested `values`.
+
+    What is not a text stays as it is; a text that is one `${...}` alone becomes the value itself.
+    """
+    while isinstance(text, str) and "${" in text:
+        if alone := re.fullmatch(r"\$\{([^}]*)\}", text):
+            text = _value(alone[1], values)
+        else:
+            text = re.sub(r"\$\{(.*?)\}", lambda name: str(_value(name[1], values)), text)
     return text
 
 
@@ -102,13 +109,8 @@ def parse(stage: str) -> tuple[str, dict[str, Any]]:
     name, _, place = stage.rpartition(":")[2].partition("@")
     definition = definitions()[name]
     if "foreach" in definition:
-        return name, definition["foreach"][place]
+        return name, {str(run): item for run, item in definition["foreach"].items()}[place]
     return name, dict(zip(definition.get("matrix", ()), place.split("-"), strict=False))
-
-
-def definitions(path: Path | str = "dvc.yaml") -> dict[str, Any]:
-    """The stages as dvc.yaml has them."""
-    return yaml.safe_load(Path(path).read_text())["stages"]
 
 
 def inputs(stage: str, item: Mapping[str, Any], data: bool = False) -> dict[str, Any]:
@@ -120,13 +122,16 @@ def inputs(stage: str, item: Mapping[str, Any], data: bool = False) -> dict[str,
     definition = definitions()[stage]
     definition = definition.get("do", definition)
     context = {**params.load().model_dump(), "item": item}
-    found: dict[str, Any] = {}
-    for name in definition.get("params", []):
-        name = resolve(name, context)
-        found[f"params.yaml: {name}"] = _value(name, context)
+    names = [resolve(name, context) for name in definition.get("params", [])]
+    found = {f"params.yaml: {name}": _value(name, context) for name in names}
     for dependency in definition["deps"]:
         if data or not dependency.startswith("data/"):
             path = Path(resolve(dependency, context))
             code = sorted(path.rglob("*.*")) if path.is_dir() else [path]
             found.update({str(f): files.sha256(f) for f in code if f.suffix != ".pyc"})
     return found
+
+
+def definitions(path: Path | str = "dvc.yaml") -> dict[str, Any]:
+    """The stages as dvc.yaml has them."""
+    return files.read_yaml(path)["stages"]

@@ -41,11 +41,11 @@ LINEAR_UP_TO = 20  #: largest feature that is drawn to a linear scale
 LONG = 9
 
 
-def draw_all(folder: Path, study: Study, dpi: int, extension: str) -> None:
+def draw_all(folder: Path, study: Study, dpi: int, extension: str = "png") -> None:
     """Draw every figure into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     # A date would make the bytes of each drawing differ.
-    dateless = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[extension]
+    dateless = {"png": None, "svg": {"Date": None}}[extension]
     with plt.style.context(["default", STYLE]):  # not that of the user's matplotlibrc
         for name, draw in FIGURES.items():
             figure = draw(study)

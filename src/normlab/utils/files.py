@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from normlab.utils.errors import NormlabError
+
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
@@ -114,6 +116,26 @@ def append_csv(path: Path | str, row: Mapping[str, Any], fields: Sequence[str]) 
     """Add `row` to what `write_csv` wrote, in place: who follows the file sees it."""
     with Path(path).open("a", newline="", encoding="utf-8") as file:
         csv.DictWriter(file, fields, lineterminator="\n").writerow(row)
+
+
+def read_yaml(path: Path | str) -> Any:
+    """The content of a YAML file as DVC reads it: by YAML 1.2, where 010 is ten and 1e-3 a number.
+
+    Raises `NormlabError` for a file that is no YAML, or that gives one key twice.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        return YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise NormlabError(f"{path}: is not UTF-8 text: {error}") from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise NormlabError(f"{path}: is not YAML: {place}{error.problem}") from None
+    except (YAMLError, ValueError, IndexError, RecursionError) as error:  # 2020-13-45, [[[[...
+        raise NormlabError(f"{path}: is not YAML: {error}") from None
 
 
 def read_csv(path: Path | str) -> list[dict[str, str]]:
