@@ -132,7 +132,7 @@ def trainings(config: params.Params, root: Path) -> dict[str, list[str]]:
     values = config.model_dump()
     found = []
     for name, run in pipeline.runs(root / "dvc.yaml").items():
-        size = int(pipeline.resolve(str(run["batch_size"]), values))
+        size = int(pipeline.resolve(run["batch_size"], values))
         found.append((-1, size, name, [f"{stage}@{name}" for stage in STAGES]))
     seeds = [*config.repeat.seeds, config.seed]  # with which other batch sizes are trained
     for (_, size, seed), stage in pipeline.repetitions(values, root / "dvc.yaml").items():
