@@ -307,9 +307,9 @@ def main(
                     "norm": name,
                     "images_per_s": round(statistics.median(rates[name])),
                     "vs_torch_layer": ratio(rates[name], theirs) if theirs else "",
-                    "step_vs_no_norm": ratio(rates["nn"], rates[name]),
+                    "relative_step_time": ratio(rates["nn"], rates[name]),
                     "vs_plain_loop": ratio(rates[name], rates[f"plain:{name}"]),
-                    "share_of_limit": ratio(rates[name], rates["limit"]),
+                    "fraction_of_convolutions": ratio(rates[name], rates["limit"]),
                     "first_step_s": round(first_seconds[name], 1),
                 }
             )

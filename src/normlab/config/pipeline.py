@@ -90,10 +90,10 @@ def unchanged(stage: str) -> Iterator[None]:
     DVC notes them when a stage has ended: what was edited during a training would pass for what it
     was trained with. Raises `NormlabError` after the block, which makes DVC note nothing.
     """
-    name, item = parse(stage)
-    before = inputs(name, item)
+    place = parse(stage)
+    before = inputs(*place)
     yield
-    after = inputs(name, item)
+    after = inputs(*place)
     if changed := [name for name in {**before, **after} if before.get(name) != after.get(name)]:
         raise NormlabError(
             f"{changed[0]} changed while {stage} ran, so its outputs are not recorded; "
@@ -101,27 +101,29 @@ def unchanged(stage: str) -> Iterator[None]:
         )
 
 
-def parse(stage: str) -> tuple[str, dict[str, Any]]:
-    """The definition in dvc.yaml that `stage` is of, and what `item` is in it.
+def parse(stage: str) -> tuple[str, dict[str, Any], str]:
+    """The definition in dvc.yaml that `stage` is of, and what `item` and `key` are in it.
 
     `stage` is named as DVC does: train@bn, repeat@bn-128-2, ../dvc.yaml:train@bn.
     """
-    name, _, place = stage.rpartition(":")[2].partition("@")
+    name, _, key = stage.rpartition(":")[2].partition("@")
     definition = definitions()[name]
     if "foreach" in definition:
-        return name, {str(run): item for run, item in definition["foreach"].items()}[place]
-    return name, dict(zip(definition.get("matrix", ()), place.split("-"), strict=False))
+        return name, {str(run): item for run, item in definition["foreach"].items()}[key], key
+    return name, dict(zip(definition.get("matrix", ()), key.split("-"), strict=False)), key
 
 
-def inputs(stage: str, item: Mapping[str, Any], data: bool = False) -> dict[str, Any]:
+def inputs(
+    stage: str, item: Mapping[str, Any], key: str = "", data: bool = False
+) -> dict[str, Any]:
     """Digests of the code files, and values of the params, that `stage` of dvc.yaml depends on.
 
-    `item` is one of those it is for: a run, or an entry of a matrix. With `data`, also digests of
-    the files below data/, which DVC itself guards.
+    `item` is one of those it is for: a run, whose name is `key`, or an entry of a matrix. With
+    `data`, also digests of the files below data/, which DVC itself guards.
     """
     definition = definitions()[stage]
     definition = definition.get("do", definition)
-    context = {**params.load().model_dump(), "item": item}
+    context = {**params.load().model_dump(), "item": item, "key": key}
     names = [resolve(name, context) for name in definition.get("params", [])]
     found = {f"params.yaml: {name}": _value(name, context) for name in names}
     for dependency in definition["deps"]:

@@ -19,13 +19,16 @@ Table = list[list[str]]
 #: columns of benchmarks' CSV files, and what the README calls them
 SPEED = {
     "batch_size": "batch size",
+    "precision": "precision",
     "norm": "norm",
     "images_per_s": "images/s",
     "vs_torch_layer": "vs. PyTorch's layer",
-    "step_vs_no_norm": "relative step time",
+    "relative_step_time": "relative step time",
     "vs_plain_loop": "vs. plain loop",
-    "share_of_limit": "fraction of the convolutions' throughput",
-    "outside_step": "epoch outside the step",
+    "vs_naive_loop": "vs. naive loop",
+    "fraction_of_convolutions": "fraction of the convolutions' throughput",
+    "epoch_s": "epoch, s",
+    "outside": "outside steps and validation",
 }
 JOBS = {
     "batch_size": "batch size",
