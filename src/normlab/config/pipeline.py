@@ -127,8 +127,8 @@ def inputs(
     names = [resolve(name, context) for name in definition.get("params", [])]
     found = {f"params.yaml: {name}": _value(name, context) for name in names}
     for dependency in definition["deps"]:
-        path = Path(resolve(dependency, context))
-        if path.parts[0] != "data" or data:
+        if data or not dependency.startswith("data/"):
+            path = Path(resolve(dependency, context))
             code = sorted(path.rglob("*.*")) if path.is_dir() else [path]
             found.update({str(f): files.sha256(f) for f in code if f.suffix != ".pyc"})
     return found
