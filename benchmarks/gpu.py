@@ -61,9 +61,9 @@ def naive_loop(batch_size: int) -> Steps:
     return steps
 
 
-def epochs(norm: str, batch_size: int, precision: str, images: int) -> Steps:
+def epochs(norm: str, batch_size: int, precision: str, compiled: bool, images: int) -> Steps:
     """Whole epochs; returns the seconds of one and the fraction outside steps and validation."""
-    runtime = make_runtime(precision, "auto", float("inf"))
+    runtime = make_runtime(precision, compiled, 0)
     data, val = throughput.random_images(images), throughput.random_images(images // 4)
 
     def trainer(count: int) -> Any:
@@ -82,6 +82,7 @@ def epochs(norm: str, batch_size: int, precision: str, images: int) -> Steps:
         alone = trainer(1)
         alone.train_epoch(1)  # compiles and captures
         validation = seconds(alone.evaluate)
+        throughput.start_epoch(alone.steps, torch.Generator())
         training = seconds(lambda: [alone.steps.next() for _ in range(alone.steps.per_epoch)])
         with tempfile.TemporaryDirectory() as folder:
             os.environ[SCRATCH] = folder
@@ -96,6 +97,7 @@ def epochs(norm: str, batch_size: int, precision: str, images: int) -> Steps:
 def main(
     norms: Annotated[str, typer.Option(help="comma-separated")] = ",".join(NORMS),
     settings: Annotated[str, typer.Option(help="batch size:precision, comma-separated")] = SETTINGS,
+    compiled: Annotated[bool, typer.Option(help="use torch.compile")] = True,
     images: Annotated[int, typer.Option(help="of an epoch", min=8)] = 40_000,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     out: Annotated[Path, typer.Option(help="the CSV file")] = Path("benchmarks/gpu.csv"),
@@ -106,7 +108,10 @@ def main(
     for setting in settings.split(","):
         size, _, precision = setting.partition(":")
         batch_size = int(size)
-        calls = [(throughput.training, norm, batch_size, precision) for norm in norms.split(",")]
+        calls = [
+            (throughput.training, norm, batch_size, precision, compiled)
+            for norm in norms.split(",")
+        ]
         others = [(naive_loop, batch_size), (throughput.convolutions_alone, batch_size, precision)]
         # All at once: most of the time goes into compiling.
         with ThreadPoolExecutor() as pool:
@@ -117,7 +122,7 @@ def main(
         def rates(worker: Worker, count: int = count, size: int = batch_size) -> float:
             return count * size / seconds(worker, count)
 
-        whole = Worker(epochs, norms.split(",")[0], batch_size, precision, images)
+        whole = Worker(epochs, norms.split(",")[0], batch_size, precision, compiled, images)
         epoch: tuple[Any, Any] = whole(2)
         whole.end()
         for norm, worker in zip(norms.split(","), ours, strict=True):

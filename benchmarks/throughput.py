@@ -34,6 +34,7 @@ from normlab.nets.checkpoint import Spec
 from normlab.norms.names import NORMS
 from normlab.training.augmentation import draw
 from normlab.training.loop import Job, Trainer
+from normlab.training.step import Steps as TrainingSteps
 from normlab.utils import files
 from normlab.utils.errors import run_command
 
@@ -96,12 +97,15 @@ def training(
         nonlocal done
         for _ in range(count):
             if done % trainer.steps.per_epoch == 0:
-                draws = draw(trainer.steps.count, 4, True, generator)
-                trainer.steps.start_epoch(draws, [0.01] * trainer.steps.per_epoch)
+                start_epoch(trainer.steps, generator)
             trainer.steps.next()
             done += 1
 
     return steps
+
+
+def start_epoch(steps: TrainingSteps, generator: torch.Generator) -> None:
+    steps.start_epoch(draw(steps.count, 4, True, generator), [0.01] * steps.per_epoch)
 
 
 def plain_loop(norm: str, batch_size: int) -> Steps:

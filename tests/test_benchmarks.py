@@ -12,10 +12,11 @@ from normlab.utils.files import read_csv
 
 
 @pytest.mark.slow
-def test_the_gpu_script_checks_and_measures(tmp_path: Path) -> None:
-    small = ("--norms", "bn,bin", "--batch-sizes", "8", "--epochs", "2", "--rounds", "1")
+def test_the_gpu_script_measures(tmp_path: Path) -> None:
+    settings, out = "8:float32,8:tf32", tmp_path / "gpu.csv"
+    small = ("--norms", "bn,bin", "--settings", settings, "--images", "64", "--rounds", "1")
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu", *small, "--no-compiled", "--out", tmp_path / "x"],
+        [sys.executable, "-m", "benchmarks.gpu", *small, "--no-compiled", "--out", out],
         cwd=ROOT,
         # its processes, with several threads each, would wait for each other
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -23,15 +24,11 @@ def test_the_gpu_script_checks_and_measures(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    checks = read_csv(tmp_path / "x-checks.csv")
-    assert {row["check"].partition(":")[0] for row in checks} == {
-        "PyTorch's layer", "compiled", "trained twice", "killed and resumed"
-    }  # fmt: skip
-    assert all(row["passed"] == "True" for row in checks)
-    speed = read_csv(tmp_path / "x-speed.csv")
-    assert [row["norm"] for row in speed] == ["bn", "bin"]
-    for row in speed:
-        assert 0 < float(row["optimizer"]) < float(row["network"])
-    [together] = read_csv(tmp_path / "x-jobs.csv")
-    assert together["jobs"] == "2"
-    assert float(together["jobs_images_per_s"]) > 0
+    rows = read_csv(out)
+    assert [(row["precision"], row["norm"]) for row in rows] == [
+        ("float32", "bn"), ("float32", "bin"), ("tf32", "bn"), ("tf32", "bin")
+    ]  # fmt: skip
+    for row in rows:
+        assert float(row["images_per_s"]) > 0
+        assert float(row["fraction_of_convolutions"]) > 0
+    assert [bool(row["epoch_s"]) for row in rows] == [True, False, True, False]
