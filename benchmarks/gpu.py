@@ -82,6 +82,7 @@ def epochs(norm: str, batch_size: int, precision: str, compiled: bool, images: i
         alone = trainer(1)
         alone.train_epoch(1)  # compiles and captures
         validation = seconds(alone.evaluate)
+        alone.model.train()
         throughput.start_epoch(alone.steps, torch.Generator())
         training = seconds(lambda: [alone.steps.next() for _ in range(alone.steps.per_epoch)])
         with tempfile.TemporaryDirectory() as folder:

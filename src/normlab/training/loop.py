@@ -90,7 +90,7 @@ class Trained:
 
 
 def flops(job: Job, images: int) -> float:
-    """Floating-point operations of training on `images` images an epoch: forward and backward."""
+    """Floating-point operations of training on `images` images per epoch: forward and backward."""
     return 3.0 * flops_per_image(job.spec.n) * images * job.train.epochs
 
 
