@@ -174,9 +174,7 @@ def _compiles(setting: str | bool, flops: float, device: torch.device, devices: 
     if fault and setting is True:
         raise NormlabError(f"compute.compile = True: {fault}; use compute.compile = auto")
     if fault:
-        print(
-            f"warning: {fault}; continuing without torch.compile, slower", file=sys.stderr
-        )
+        print(f"warning: {fault}; continuing without torch.compile, slower", file=sys.stderr)
     return not fault
 
 

@@ -11,6 +11,6 @@ learned scale `weight` and shift `bias` per channel. They differ in *whose* mean
     torch_bn is PyTorch's own batch normalization, nn is none.
 
 A new norm `x` is a module x.py here that sets `Norm` to its class, a line in names.py, and a line
-in params.yaml's section `norms`. Each norm has its own module because DVC tracks code by file: a run
-depends on the file of its norm alone, so that a change of one norm retrains no other.
+in params.yaml's section `norms`. Each norm has its own module because DVC tracks code by file: a
+run depends on the file of its norm alone, so that a change of one norm retrains no other.
 """
