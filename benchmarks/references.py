@@ -34,3 +34,4 @@ LAYERS: dict[str, Callable[[int], nn.Module]] = {
     "ln": lambda channels: nn.GroupNorm(1, channels),
     "gn": lambda channels: nn.GroupNorm(GROUPS, channels),
 }
+TORCH_LAYERS = {name: layer for name, layer in LAYERS.items() if name != "bin"}  #: single layers

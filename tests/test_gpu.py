@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import throughput
+from benchmarks import loops
 from benchmarks.references import GROUPS, LAYERS
 from normlab.compute.runtime import make_runtime
 from normlab.norms.base import make_norm
@@ -30,7 +30,7 @@ def trainer(norm: str, precision: str, compiled: bool = True, epochs: int = 3) -
     """A training of some 12 steps an epoch, the last one smaller."""
     images, val = digits.load()
     runtime = make_runtime(precision, compiled, 0)
-    return throughput.make_trainer(norm, 128, runtime, images, val=val, epochs=epochs)
+    return loops.make_trainer(norm, 128, runtime, images, val=val, epochs=epochs)
 
 
 def weights(trained: Trainer) -> list[torch.Tensor]:
@@ -110,7 +110,7 @@ def test_a_killed_training_resumes_to_the_same_bytes(
                     raise KeyboardInterrupt
 
             monkeypatch.setattr(Scratch, "save", save)
-            made = throughput.make_trainer(
+            made = loops.make_trainer(
                 "bin", 128, runtime, images, val=val, epochs=4, optimizer=optimizer
             )
             with Scratch(f"run-{kills}", "key") as scratch:

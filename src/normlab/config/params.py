@@ -4,10 +4,10 @@ Every stage reads the whole file through `load`, so a wrong value anywhere stops
 before it touches anything.
 """
 
-import re
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -26,11 +26,6 @@ from normlab.utils import files
 from normlab.utils.errors import NormlabError
 
 DATASETS = ("cifar10", "digits")
-
-BatchSize = Annotated[int, Field(ge=1, le=65536)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
 
 # The checks of a norm, a data set, a val_size and compile come before pydantic's own, so that a
 # value of a wrong type is answered with what is allowed, too.
@@ -69,9 +64,9 @@ def _groups(value: int) -> int:
     return value
 
 
-def _quantiles(value: list[float]) -> list[float]:
-    if not value or any(not 0 <= q <= 1 for q in value) or sorted(set(value)) != value:
-        raise ValueError("must be increasing numbers between 0 and 1, at least one")
+def _increasing(value: list[float]) -> list[float]:
+    if sorted(set(value)) != value:
+        raise ValueError("must be increasing numbers")
     return value
 
 
@@ -81,15 +76,13 @@ def _distinct(value: list[int]) -> list[int]:
     return value
 
 
-def _milestones(value: list[float]) -> list[float]:
-    if any(not 0 < m < 1 for m in value) or sorted(set(value)) != value:
-        raise ValueError("must be increasing fractions of the training, between 0 and 1")
-    return value
-
-
+BatchSize = Annotated[int, Field(ge=1, le=65536)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+InnerFraction = Annotated[float, Field(gt=0, lt=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Norm = Annotated[str, BeforeValidator(_norm)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Groups = Annotated[int, AfterValidator(_groups)]
 
 
 class _Section(BaseModel):
@@ -100,15 +93,6 @@ class Comparison(_Section):
     batch_size: BatchSize
     small_batch_size: BatchSize
 
-    @model_validator(mode="after")
-    def _in_order(self) -> "Comparison":
-        if self.small_batch_size >= self.batch_size:
-            raise ValueError(
-                f"comparison.small_batch_size = {self.small_batch_size}: "
-                f"must be less than comparison.batch_size = {self.batch_size}"
-            )
-        return self
-
 
 class Split(_Section):
     val_size: Annotated[int | float, BeforeValidator(_val_size)]
@@ -118,31 +102,21 @@ class Model(_Section):
     n: int = Field(ge=1, le=200)
 
 
-class NoOptions(_Section):
-    pass
-
-
 class GroupOptions(_Section):
-    groups: Groups
+    groups: Annotated[int, AfterValidator(_groups)]
 
 
 #: options of norms that have any
-NORM_OPTIONS: dict[str, type[_Section]] = {"gn": GroupOptions}
+OPTIONS: dict[str, type[_Section]] = {"gn": GroupOptions}
+sections: dict[str, Any] = {norm: (OPTIONS.get(norm, _Section), ...) for norm in NORMS}
 
 
-class Norms(_Section):
+class Norms(create_model("Sections", __base__=_Section, **sections)):  # type: ignore[misc]
     """What each norm takes of its own."""
 
     def groups(self, norm: str) -> int:
         """Groups of channels of `norm`; 1 of one that has none."""
         return getattr(getattr(self, norm), "groups", 1)
-
-
-if TYPE_CHECKING:
-    AllNorms = Norms
-else:  # with a section for each norm
-    sections = {name: (NORM_OPTIONS.get(name, NoOptions), ...) for name in NORMS}
-    AllNorms = create_model("AllNorms", __base__=Norms, **sections)
 
 
 class Train(_Section):
@@ -154,35 +128,18 @@ class Train(_Section):
     label_smoothing: float = Field(ge=0, lt=1)
     schedule: Literal["cosine", "step", "constant"]
     warmup_epochs: NonNegative
-    milestones: Annotated[list[float], AfterValidator(_milestones)]
+    milestones: Annotated[list[InnerFraction], AfterValidator(_increasing)]
     gamma: float = Field(gt=0, le=1)
     patience: int = Field(ge=1)
     crop_padding: int = Field(ge=0, le=16)
     flip: bool
     precision: Literal["float32", "tf32", "bfloat16"]
 
-    @model_validator(mode="after")
-    def _warmup_ends(self) -> "Train":
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"train.warmup_epochs = {self.warmup_epochs:g}: "
-                f"must be less than train.epochs = {self.epochs}"
-            )
-        return self
-
 
 class Compute(_Section):
     compile: Annotated[Literal["auto", True, False], BeforeValidator(_compile)]
     devices: int = Field(ge=1, le=4096)
     on_divergence: Literal["stop", "record"]
-
-    @model_validator(mode="after")
-    def _compiles_on_one_device(self) -> "Compute":
-        if self.compile is True and self.devices > 1:
-            raise ValueError(
-                "compute.compile = True: must be auto or false with compute.devices > 1"
-            )
-        return self
 
 
 class Repeat(_Section):
@@ -191,7 +148,7 @@ class Repeat(_Section):
 
 
 class Features(_Section):
-    quantiles: Annotated[list[float], AfterValidator(_quantiles)]
+    quantiles: Annotated[list[Fraction], Field(min_length=1), AfterValidator(_increasing)]
 
 
 class Plots(_Section):
@@ -208,12 +165,27 @@ class Params(_Section):
     comparison: Comparison
     split: Split
     model: Model
-    norms: AllNorms
+    norms: Norms
     train: Train
     compute: Compute
     repeat: Repeat
     features: Features
     plots: Plots
+
+    @model_validator(mode="after")
+    def _agree(self) -> "Params":
+        for less, more in (
+            ("comparison.small_batch_size", "comparison.batch_size"),
+            ("train.warmup_epochs", "train.epochs"),
+        ):
+            small, large = attrgetter(less, more)(self)
+            if small >= large:
+                raise ValueError(f"{less} = {small:g}: must be less than {more} = {large}")
+        if self.compute.compile is True and self.compute.devices > 1:
+            raise ValueError(
+                "compute.compile = True: must be auto or false with compute.devices > 1"
+            )
+        return self
 
 
 class Run(_Section):
@@ -260,7 +232,7 @@ def _first_wrong(error: ValidationError, model: type[_Section]) -> str:
         return f"{named}: is no key; allowed are {_keys(model, location[:-1])}"
     if kind == "model_type":
         return f"{key or 'the file'} = {value}: must hold the keys {_keys(model, location)}"
-    if kind == "value_error" and re.match(rf"{re.escape(key)}\.\w+ = ", message):
+    if kind == "value_error" and not location:
         return message  # a rule over several keys names them itself
     if kind == "float_type":
         message = "must be a number"
