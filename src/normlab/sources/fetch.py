@@ -77,8 +77,8 @@ def npm_pack(package: str, folder: Path, size: int) -> Path:
     if client is None:
         raise NormlabError("npm is not installed")
     cache, said = folder / "npm-cache", folder / "npm.json"
-    options = ("--json", "--loglevel=silent", "--fetch-retries=1", "--fetch-retry-mintimeout=1000")
-    command = [client, "pack", package, f"--cache={cache}", *options]
+    command = [client, "pack", package, f"--cache={cache}", "--json", "--loglevel=silent",
+               "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]  # fmt: skip
     with said.open("wb") as file:
         process = subprocess.Popen(command, cwd=folder, stdout=file)
         try:

@@ -40,29 +40,27 @@ def load(root: Path) -> tuple[Images, Images]:
     return _read(root / "train", train, classes), _read(root / "test", test, classes)
 
 
-def _find(folder: Path, classes: tuple[str, ...]) -> list[list[Path]]:
-    """The files of each class."""
+def _find(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
+    """The files of all classes, each with its label."""
     found = []
-    for name in classes:
-        found.append(below(folder / name, _refuse) if (folder / name).is_dir() else [])
-        if not found[-1]:
+    for label, name in enumerate(classes):
+        paths = below(folder / name, _refuse) if (folder / name).is_dir() else []
+        if not paths:
             raise NormlabError(f"{folder / name}: holds no images; {NEEDED}")
+        found += [(path, label) for path in paths]
     return found
-
-
-def _read(folder: Path, found: list[list[Path]], classes: tuple[str, ...]) -> Images:
-    paths = [path for part in found for path in part]
-    labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(part) for part in found])
-    pixels = [_pixels(path) for path in track(paths, f"reading {folder}", len(paths))]
-    return Images(np.stack(pixels), labels, classes)
 
 
 def _refuse(error: OSError) -> None:
     raise error
 
 
-def _pixels(path: Path) -> np.ndarray:
-    image = decode(path)
-    if image.size != (SIZE, SIZE):
-        raise NormlabError(f"{path}: has {image.width}x{image.height} pixels, not {SIZE}x{SIZE}")
-    return np.asarray(image)
+def _read(folder: Path, found: list[tuple[Path, int]], classes: tuple[str, ...]) -> Images:
+    pixels = []
+    for path, _ in track(found, f"reading {folder}", len(found)):
+        image = decode(path)
+        if image.size != (SIZE, SIZE):
+            size = f"{image.width}x{image.height}"
+            raise NormlabError(f"{path}: has {size} pixels, not {SIZE}x{SIZE}")
+        pixels.append(np.asarray(image))
+    return Images(np.stack(pixels), np.array([label for _, label in found], np.int64), classes)
