@@ -13,6 +13,7 @@ from dvc.utils.hydra import apply_overrides
 
 from normlab.cli import demo, study
 from normlab.config import params
+from normlab.training.resume import lock
 from normlab.utils import files
 from normlab.utils.errors import NormlabError
 from normlab.utils.progress import EpochLine
@@ -103,8 +104,10 @@ def test_a_folder_of_other_files_is_no_demo(
 
 
 def test_two_demos_at_once_are_refused(download: Workspace) -> None:
-    copy = Path(".scratch/demo")
-    with demo.locked(copy), pytest.raises(NormlabError, match=r"^another demo is running in "):
+    with (
+        lock(Path(".scratch/demo")),
+        pytest.raises(NormlabError, match=r"^another demo is running in "),
+    ):
         demo.run(1)
 
 

@@ -92,10 +92,10 @@ def test_predictions_are_those_of_evaluate(inside: Workspace, pictures: Path) ->
     found = predict.predict("gn", found_below(pictures), predict.Failures())
     assert len(found) == 30
     for prediction in found:
-        row = known[int(prediction.file.stem)]
-        assert row["actual"] == prediction.file.parent.name
-        assert row["predicted"] == prediction.label
-        assert 0.1 <= prediction.probability <= 1
+        row = known[int(prediction["file"].stem)]
+        assert row["actual"] == prediction["file"].parent.name
+        assert row["predicted"] == prediction["class"]
+        assert 0.1 <= prediction["probability"] <= 1
 
 
 @pytest.mark.slow
@@ -126,7 +126,7 @@ def test_other_sizes_and_modes_are_taken_with_a_notice(
     images = [original, *(tmp_path / name for name in names)]
     found = predict.predict("gn", images, predict.Failures())
     assert capsys.readouterr().err == "resized to 32x32: 1 of 5 images\n"
-    assert {prediction.label for prediction in found} == {found[0].label}
+    assert {prediction["class"] for prediction in found} == {found[0]["class"]}
 
 
 NOTHING = "no image could be read, so nothing is classified"
