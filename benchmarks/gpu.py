@@ -33,9 +33,9 @@ SETTINGS = "128:float32,128:tf32,128:bfloat16,8:float32,8:bfloat16"
 MEASURE_S = 0.3  #: how long the steps of one measurement take, about
 
 
-def epoch(norm: str, batch_size: int, precision: str, images: int) -> turns.Steps:
+def epoch(norm: str, batch_size: int, precision: str, compiled: bool, images: int) -> turns.Steps:
     """Gives the seconds of an epoch, and the fraction of it outside steps and validation."""
-    runtime = make_runtime(precision, "auto", float("inf"))
+    runtime = make_runtime(precision, compiled, 0)
     data, val = loops.random_images(images), loops.random_images(images // 4)
 
     def trainer(epochs: int) -> Trainer:
@@ -60,6 +60,7 @@ def epoch(norm: str, batch_size: int, precision: str, images: int) -> turns.Step
 def main(
     norms: turns.Names = "torch_bn,bn,in,bin,ln,gn,nn",
     settings: Annotated[str, typer.Option(help="batch size:precision, comma-separated")] = SETTINGS,
+    compiled: turns.Compiled = True,
     images: Annotated[int, typer.Option(help="of an epoch", min=8)] = 40_000,
     rounds: turns.Rounds = 3,
     out: Annotated[Path, typer.Option(help="the CSV file")] = Path("benchmarks/gpu.csv"),
@@ -70,14 +71,17 @@ def main(
     for setting in settings.split(","):
         size, _, precision = setting.partition(":")
         batch_size = int(size)
-        groups = {name: turns.start(loops.training, name, batch_size, precision) for name in names}
+        groups = {
+            name: turns.start(loops.training, name, batch_size, precision, compiled)
+            for name in names
+        }
         groups["loop"] = turns.start(loops.naive_loop, batch_size)
         groups["limit"] = turns.start(loops.convolutions_alone, batch_size, precision)
         # All at once: most of the time goes into compiling.
         turns.work([process for group in groups.values() for process in group], 3)
         a_step = turns.seconds(turns.work, groups[names[0]], 8) / 8
         count = max(4, min(2000, int(MEASURE_S / a_step)))
-        groups["epoch"] = turns.start(epoch, names[0], batch_size, precision, images)
+        groups["epoch"] = turns.start(epoch, names[0], batch_size, precision, compiled, images)
         [(epoch_s, outside)] = turns.work(groups["epoch"], 1)
         for name in names:
             beside = {part: groups[part] for part in (name, "loop", "limit")}

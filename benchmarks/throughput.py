@@ -21,7 +21,7 @@ def main(
     batch_sizes: turns.Names = "128,8",
     norms: turns.Names = "bn,in,bin,ln,gn",
     precision: Annotated[str, typer.Option(help="float32 or bfloat16")] = "float32",
-    compiled: Annotated[bool, typer.Option(help="use torch.compile")] = True,
+    compiled: turns.Compiled = True,
     rounds: turns.Rounds = 9,
     out: turns.Out = None,
 ) -> None:

@@ -22,6 +22,7 @@ from normlab.utils import files
 Steps = Iterator[Any]  #: each `next` does a step
 Group = list[Executor]  #: processes that work at once
 Names = Annotated[str, typer.Option(help="comma-separated")]
+Compiled = Annotated[bool, typer.Option(help="use torch.compile")]
 Rounds = Annotated[int, typer.Option(min=1)]
 Out = Annotated[Path | None, typer.Option(help="CSV file to write")]
 

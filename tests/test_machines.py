@@ -92,7 +92,7 @@ def test_of_two_repros_at_once_one_may_be_killed(workspace: Workspace, tmp_path:
     assert found.items() <= expected.items()
 
     ran = workspace.run("dvc", "repro").stdout
-    assert "main: going on after epoch " in ran
+    assert "main: resumes after epoch " in ran
     assert "train@bn' didn't change" in ran
     assert outputs(workspace) == expected
     assert "up to date" in workspace.run("dvc", "status").stdout

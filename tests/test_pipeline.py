@@ -181,6 +181,8 @@ EDITS: list[tuple[str, dict[str, object], str, set[str]]] = [
     ("groups", {"norms__gn__groups": 4}, "", {"train@gn", "plots"}),
     ("number of processes", {"compute__devices": 2}, "", set()),
     ("a comment", {}, "params.yaml", set()),
+    ("a seed", {"repeat__seeds": [2]}, "", {"repeat@bn-128-2", "repeat-small@bn-8-2", "plots"}),
+    ("a batch size", {"repeat__batch_sizes": [64]}, "", {"batch-size@bn-64-1", "plots"}),
     ("depth", {"model__n": 2}, "", {"train@main", "train@gn", "plots"}),
     ("seed", {"seed": 2}, "", {"split", "train@main", "train@gn", "plots"}),
     ("validation size", {"split__val_size": 0.5}, "", {"split", "plots"}),
@@ -242,7 +244,8 @@ def test_going_back_to_an_earlier_norm_restores_it_with_no_training(finished: Wo
 
 
 @pytest.mark.slow
-def test_a_wrong_param_stops_the_pipeline_before_anything_is_touched(finished: Workspace) -> None:
+def test_a_wrong_param_stops_the_pipeline_and_nothing_is_lost(finished: Workspace) -> None:
+    """DVC deletes the outputs of the stage that refuses it; `dvc checkout` brings them back."""
     before = {p: p.read_bytes() for p in (finished.path / "data").rglob("*") if p.is_file()}
     try:
         finished.set(batch_size=0)
@@ -254,6 +257,7 @@ def test_a_wrong_param_stops_the_pipeline_before_anything_is_touched(finished: W
         assert "Traceback" not in done.stderr
     finally:
         finished.run("git", "checkout", "--quiet", ".")
+        finished.run("dvc", "checkout")
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
@@ -287,7 +291,8 @@ def test_an_edit_while_a_stage_runs_does_not_pass_for_what_ran(finished: Workspa
     ("key", "file", "noticed"),
     [
         ("train__lr", "", "params.yaml: train"),
-        ("model__n", "", "params.yaml: model.n"),
+        ("model__n", "", "params.yaml: model"),
+        ("compute__devices", "", ""),
         ("plots__dpi", "", ""),
         ("", "src/normlab/norms/bn.py", "src/normlab/norms/bn.py"),
         ("", "src/normlab/norms/ln.py", ""),

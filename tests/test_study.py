@@ -18,6 +18,7 @@ import pytest
 from conftest import ROOT, Workspace, copy_repository, summary
 
 from normlab.cli import study
+from normlab.config import params
 from normlab.utils.errors import NormlabError
 from normlab.utils.progress import EpochLine
 
@@ -36,47 +37,47 @@ def test_an_epoch_line_is_read_as_it_is_written(loss: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["", "bn: best epoch 8 of 8, val accuracy 91.30%", "bn: going on after epoch 3"]
+    "line", ["", "bn: best epoch 8 of 8, val accuracy 91.30%", "bn: resumes after epoch 3"]
 )
 def test_another_line_is_no_epoch_line(line: str) -> None:
     assert EpochLine.parse(line) is None
 
 
-def test_small_batches_start_first() -> None:
-    names = study.by_duration(ROOT)
+def test_the_study_comes_first_then_seed_by_seed_then_batch_sizes() -> None:
+    config = params.load(ROOT / "params.yaml").model_copy(
+        update={"seed": 7, "repeat": params.Repeat(seeds=[3, 2], batch_sizes=[32, 2])}
+    )
+    found = study.trainings(config, ROOT)
+    names = list(found)
     assert set(names[:2]) == {"bn-small", "gn-small"}
     assert names[2] == "main"
-    assert len(names) == 9
+    assert found["main"] == ["train@main", "evaluate@main", "features@main"]
+    assert names[9:12] == ["bn-8-3", "gn-8-3", "torch_bn-128-3"]
+    assert {name.rpartition("-")[2] for name in names[9:18]} == {"3"}
+    assert {name.rpartition("-")[2] for name in names[18:27]} == {"2"}
+    assert names[27:] == ["bn-2-7", "gn-2-7", "bn-32-7", "gn-32-7"]
+    assert found["bn-2-7"] == ["batch-size@bn-2-7"]
+    none = params.Repeat(seeds=[], batch_sizes=[])
+    assert list(study.trainings(config.model_copy(update={"repeat": none}), ROOT)) == names[:9]
 
 
 @pytest.mark.parametrize(
     ("cards", "devices", "jobs", "given"),
     [
-        ([], 1, 2, [None, None]),
-        (["0"], 1, 1, ["0", "0"]),
-        (["2", "5"], 1, 2, ["2", "5"]),
-        (["0", "1"], 2, 1, [None, None]),  # a training that shares its batch has both
+        ([], 1, None, [None, None]),
+        (["3"], 1, None, ["3"]),
+        (["2", "5"], 1, None, ["2", "5"]),
+        (["2", "5"], 1, 3, ["2", "5", "2"]),
+        (["0", "1"], 2, None, [None]),  # a training that shares its batch has both
     ],
 )
-def test_runs_are_shared_out_among_the_gpus(
-    cards: list[str], devices: int, jobs: int, given: list[str | None],
-    monkeypatch: pytest.MonkeyPatch, workspace: Workspace,
+def test_what_runs_at_a_time_follows_from_the_gpus(
+    cards: list[str], devices: int, jobs: int | None, given: list[str | None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    started: list[tuple[list[study.Repro], int]] = []
-
-    def finish(repros: list[study.Repro], jobs: int, *_: object) -> None:
-        started.append((repros, jobs))
-
-    workspace.set(train__devices=devices)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(study, "gpus", lambda: cards)
-    monkeypatch.setattr(study, "is_up_to_date", lambda root: False)
-    monkeypatch.setattr(study, "finish", finish)
-    monkeypatch.setattr(study, "show_summary", lambda root: None)
-    study.run(None, workspace.path)
-    [_, (runs, side_by_side), _] = started
-    assert side_by_side == jobs
-    assert [run.environment.get("CUDA_VISIBLE_DEVICES") for run in runs] == given
+    shares = study.shares(jobs, 9, devices)
+    assert [share.get("CUDA_VISIBLE_DEVICES") for share in shares] == given
 
 
 def test_gpus_are_those_that_the_environment_allows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +97,7 @@ with Board([Row(name, 30, note="waiting") for name in ("main", "bn-small", "gn",
     for epoch in range(1, 13):
         board.show("main", str(EpochLine("main", epoch, 30, 0.9, 0.1, 0.2, 3600.0)))
     board.show("bn-small", "Running stage 'train@bn-small':")
-    board.show("gn", "gn: failed: " + 100 * "long ")
+    board.end("gn", "failed: " + 100 * "long ")
     board.show("gn", "Stage 'train@gn' didn't change, skipping")
     board.show("gn", "warning: no compiler")
 """
@@ -167,19 +168,44 @@ def test_a_narrow_terminal_cuts_lines() -> None:
     assert [line.split()[0] for line in lines[-4:]] == ["main", "bn-small", "gn", "ln"]
 
 
+SHOWS_MANY = """
+from normlab.utils.progress import EpochLine, Row
+from normlab.cli.study import Board
+
+names = [f"run-{number}" for number in range(40)]
+with Board([Row(name, 30, note="waiting") for name in names]) as board:
+    board.show("run-0", str(EpochLine("run-0", 1, 30, 0.9, 0.1, 0.2, 3600.0)))
+    for name in names[1:30]:
+        board.end(name, "finished")
+    board.show("run-30", "Running stage 'train@run-30':")
+"""
+
+
+def test_a_low_terminal_shows_what_trains_and_not_all_that_has_ended() -> None:
+    shown = in_terminal(80, sys.executable, "-c", SHOWS_MANY)[-24:]
+    names = [line.split()[0] for line in shown]
+    assert names == ["run-0", *(f"run-{number}" for number in range(17, 40))]
+    assert shown[0].split()[-1] == "left"
+    assert shown[14].split() == ["run-30", "train"]
+
+
 #: in place of DVC: its stage prints an epoch, and then does what the name of the run says
 DVC = """
 import subprocess, sys
 target = sys.argv[-1]
 name = target.partition("@")[2]
 stage = '''
-import signal, sys, time
+import os, signal, sys, time
 if sys.argv[1] == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print(f"{sys.argv[1]}: epoch 1/2  val accuracy 50.00%  loss 1.0 train 1.0 val  1.0 s", flush=True)
+with open(f"{sys.argv[1]}.gpu", "w") as file:
+    file.write(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
 if sys.argv[1] == "bad":
     sys.exit("error: a bad run")
-if sys.argv[1] != "good":
+while sys.argv[1] == "long" and not os.path.exists("good-3.gpu"):
+    time.sleep(0.02)
+if sys.argv[1] in ("one", "two", "never", "stubborn"):
     time.sleep(100)
 '''
 print(f"Running stage '{target}':", flush=True)
@@ -198,7 +224,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def finish(folder: Path, *names: str, signals: tuple[int, ...] = ()) -> None:
+def finish(
+    folder: Path, *names: str, gpus: tuple[str, ...] = ("", ""), signals: tuple[int, ...] = ()
+) -> None:
     """Have `study.finish` run the runs `names`; `signals` come at the first epoch."""
     caught: list[int] = []
 
@@ -209,7 +237,15 @@ def finish(folder: Path, *names: str, signals: tuple[int, ...] = ()) -> None:
                 caught.extend(signals)
 
     runs = [study.Repro(name, [f"train@{name}"], folder) for name in names]
-    study.finish(runs, 2, Board(), caught)
+    study.finish(runs, [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus], Board(), caught)
+
+
+def test_a_gpu_that_falls_free_is_taken_by_the_next(folder: Path) -> None:
+    finish(folder, "long", "good-1", "good-2", "good-3", gpus=("2", "5"))
+    used = {path.stem: path.read_text() for path in folder.glob("*.gpu")}
+    first = used.pop("long")
+    assert first in ("2", "5")
+    assert list(used.values()) == 3 * [{"2": "5", "5": "2"}[first]]
 
 
 def test_runs_that_fail_are_named_when_the_others_are_done(
@@ -234,7 +270,7 @@ def test_a_signal_ends_the_stages_and_dvc_ends_by_itself(
         time.sleep(0.5)  # time for the run that waits to take the place of one that has ended
 
     monkeypatch.setattr(study.Repro, "stop", slow_stop)
-    with pytest.raises(NormlabError, match=r"^stopped by SIGTERM; the same command goes on"):
+    with pytest.raises(NormlabError, match=r"^stopped by SIGTERM; the same command resumes"):
         finish(folder, "one", "two", "never", signals=(signal.SIGTERM,))
     ended = {path.stem for path in folder.glob("*.ended")}
     assert ended <= {"one", "two"}
@@ -287,19 +323,25 @@ def read_until(process: subprocess.Popen[str], *wanted: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_study_that_was_stopped_goes_on(workspace: Workspace) -> None:
-    """No process outlives a signal, not even SIGKILL, and DVC's locks do not block the next."""
-    workspace.set(train__epochs=12)
+def test_a_study_that_was_stopped_goes_on(finished: Workspace, tmp_path: Path) -> None:
+    """No process outlives a signal, not even SIGKILL, and DVC's locks do not block the next.
+
+    A run and a repetition train side by side.
+    """
+    workspace = finished.copy(tmp_path / "repository")
+    workspace.keep_runs("main")
+    workspace.set(train__epochs=8, repeat__batch_sizes=[64])
+    resumed = ("main: resumes after epoch", "bn-64-1: resumes after epoch")
     first = start(workspace)
-    read_until(first, "main: epoch", "bn: epoch")
+    read_until(first, "main: epoch", "bn-64-1: epoch")
     first.send_signal(signal.SIGTERM)
     _, error = first.communicate()
     assert first.returncode == 1
-    assert error == "error: stopped by SIGTERM; the same command goes on where it stood\n"
+    assert error == "error: stopped by SIGTERM; the same command resumes it\n"
     assert living(workspace.path) == []
 
     second = start(workspace)
-    read_until(second, "main: going on after epoch", "bn: going on after epoch")
+    read_until(second, *resumed)
     second.kill()
     second.communicate()
     begin = time.monotonic()
@@ -308,13 +350,13 @@ def test_a_study_that_was_stopped_goes_on(workspace: Workspace) -> None:
         time.sleep(0.1)
 
     third = start(workspace)
-    lines = read_until(third, "main: going on after epoch", "bn: going on after epoch")
+    lines = read_until(third, *resumed)
     out, error = third.communicate()
     assert third.returncode == 0, (out, error)
-    assert not re.search(r"^(main|bn): epoch 1/", "\n".join([*lines, out]), re.MULTILINE)
+    assert not re.search(r"^(main|bn-64-1): epoch 1/", "\n".join([*lines, out]), re.MULTILINE)
     assert "main: finished" in out
-    assert "bn: finished" in out
-    assert list(summary(out)) == ["main", "bn"]
+    assert "bn-64-1: finished" in out
+    assert list(summary(out)) == ["main"]
     assert "up to date" in workspace.run("dvc", "status").stdout
 
 
@@ -338,28 +380,27 @@ def test_dvc_may_be_set_to_work_without_git(tmp_path: Path) -> None:
     study.require_git(tmp_path)
 
 
-def test_a_stage_runs_by_the_python_of_the_repository(tmp_path: Path) -> None:
+def test_a_stage_runs_by_the_python_of_the_repository(workspace: Workspace, tmp_path: Path) -> None:
     """DVC that was started by its path takes the `python` of PATH, which may lack packages."""
-    made = copy_repository(tmp_path / "repository")
     venv.create(tmp_path / "bare", symlinks=True)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
-    def check(root: Path) -> subprocess.CompletedProcess[str]:
+    def download(root: Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [tmp_path / "bare/bin/python", "-m", "stages.check"],
+            [tmp_path / "bare/bin/python", "-m", "stages.download"],
             cwd=root, env=environment, capture_output=True, text=True,
         )  # fmt: skip
 
-    done = check(made.path)
+    done = download(workspace.path)
     assert done.returncode == 1
     assert re.fullmatch(r"error: .* lacks packages .*`make install && .*\n", done.stderr)
 
-    (made.path / ".venv").symlink_to(sys.prefix)
-    copy = made.path / ".dvc/tmp/exps/standalone/tmp1"  # as DVC makes of an experiment
+    (workspace.path / ".venv").symlink_to(sys.prefix)
+    copy = workspace.path / ".dvc/tmp/exps/standalone/tmp1"  # as DVC makes of an experiment
     for name in ("src", "stages", "params.yaml"):
-        place = shutil.copytree if (made.path / name).is_dir() else shutil.copy
+        place = shutil.copytree if (workspace.path / name).is_dir() else shutil.copy
         copy.mkdir(parents=True, exist_ok=True)
-        place(made.path / name, copy / name)
-    for root in (made.path, copy):
-        assert check(root).returncode == 0
-        assert (root / "data/params.ok").exists()
+        place(workspace.path / name, copy / name)
+    for root in (workspace.path, copy):
+        assert download(root).returncode == 0
+        assert (root / "data/images/test.safetensors").exists()

@@ -452,9 +452,11 @@ def test_a_full_disk_gives_one_line_and_no_half_written_file(
     [line] = Training(with_data, *RUN, largest_file=largest_file).wait(fails=True).splitlines()
     assert line.startswith("error: ")
     assert line.endswith("; raise the limit of a file's size (`ulimit -f`), or use another disk")
-    assert digest(with_data.path / "data") == before
+    after = digest(with_data.path / "data")
+    after.pop("runs/bn/log.csv")  # of the epochs before
+    assert after == before
     assert not list(with_data.path.rglob("*.tmp"))
-    Training(with_data, *RUN).wait()  # space is made: it goes on
+    Training(with_data, *RUN).wait()  # space is made: it resumes
     for file in ("weights/{}.safetensors", "runs/{}/log.csv"):
         one, two = (with_data.path / "data" / file.format(run) for run in ("main", "bn"))
         assert one.stat().st_size == pytest.approx(two.stat().st_size, rel=0.01)

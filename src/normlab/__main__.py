@@ -10,7 +10,7 @@ from normlab.utils.errors import run_app
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 Jobs = Annotated[
     int | None,
-    typer.Option(help="how many runs train at a time; by default 2, or 1 per GPU", min=1),
+    typer.Option(help="how many trainings run at a time; by default 2, or 1 per GPU", min=1),
 ]
 Images = Annotated[list[Path], typer.Argument(help="image files, or folders of them")]
 RunName = Annotated[str, typer.Option(help="the run whose weights to use; dvc.yaml lists the runs")]

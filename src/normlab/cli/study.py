@@ -6,6 +6,7 @@ all are, and ends them all when it is told to stop. dvc.lock ends as one `dvc re
 it.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,9 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from itertools import cycle, islice
 from pathlib import Path
+from queue import SimpleQueue
 
 import joblib
 import psutil
@@ -26,50 +29,59 @@ from normlab.report.results import show_summary
 from normlab.utils.errors import NormlabError
 from normlab.utils.progress import EpochLine, Row, bars, is_terminal
 
-STAGES = ("train", "evaluate", "features")  #: of each run, in their order
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_S = 8  #: from a signal to SIGKILL; `docker stop` waits for 10 s
 POLL_S = 0.2
-RUNS_ON_CPU = 2  #: side by side; on a GPU one run alone is faster
+JOBS_ON_CPU = 2  #: trainings side by side; on a GPU one alone is faster
+DATA = ("download", "split")  #: stages that all trainings follow
+STAGES = ("train", "evaluate", "features")  #: of each run, in their order
 
 
 def run(jobs: int | None, root: Path | str = ".") -> None:
-    """Bring the pipeline in the repository `root` up to date, `jobs` runs at a time.
+    """Bring the pipeline in the repository `root` up to date, `jobs` trainings at a time.
 
-    Without `jobs` that many follow from the number of GPUs, to which runs go in turn. A training
-    that itself takes several devices has all of them.
+    Without `jobs` that many follow from the number of GPUs, which they take as GPUs become free. A
+    training that itself takes several devices has all of them.
 
-    Raises `NormlabError` naming the runs that failed, after the others have finished; and when
-    one of SIGNALS came, after all processes have ended. Trainings keep their state then.
+    Raises `NormlabError` naming those that failed, after the others have finished; and when one
+    of SIGNALS came, after all processes have ended. Trainings keep their state then.
     """
     root = Path(root)
     require_git(root)
-    names = by_duration(root)
-    if is_up_to_date(root):
+    config = params.load(root / "params.yaml")
+    targets = trainings(config, root)
+    stale = stale_stages(root)
+    if not stale:
         print("everything is up to date")
         show_summary(root / RESULTS)
         return
-    config = params.load(root / "params.yaml")
-    devices = config.compute.devices
-    cards = gpus() if devices == 1 else []
-    jobs = jobs or (1 if devices > 1 else len(cards) or RUNS_ON_CPU)
-    threads = max(1, joblib.cpu_count() // (min(jobs, len(names)) * devices))
+    new_data = not stale.isdisjoint(DATA)
     # --single-item: a stage that another `dvc repro` is reading the outputs of cannot even be
-    # checked, DVC's lock on them refuses; the stages above the runs are done already.
-    runs = []
-    for place, name in enumerate(names):
-        targets = ["--single-item", *(f"{stage}@{name}" for stage in STAGES)]
-        share = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
-        if cards:
-            share["CUDA_VISIBLE_DEVICES"] = cards[place % len(cards)]
-        runs.append(Repro(name, targets, root, share))
+    # checked, DVC's lock on them refuses; the stages above are done already.
+    repros = [
+        Repro(name, ["--single-item", *stages], root)
+        for name, stages in targets.items()
+        if new_data or not stale.isdisjoint(stages)
+    ]
     with caught_signals() as caught:
-        finish([Repro("data", ["split"], root)], 1, Board(), caught)
-        with Board([Row(name, config.train.epochs, note="waiting") for name in names]) as board:
-            finish(runs, jobs, board, caught)
-        finish([Repro("plots", [], root)], 1, None, caught)
+        if new_data:
+            finish([Repro("data", ["split"], root)], [{}], Board(), caught)
+        with Board([Row(r.name, config.train.epochs, note="waiting") for r in repros]) as board:
+            finish(repros, shares(jobs, len(repros), config.compute.devices), board, caught)
+        finish([Repro("plots", [], root)], [{}], None, caught)
     show_summary(root / RESULTS)
+
+
+def shares(jobs: int | None, trainings: int, devices: int) -> list[dict[str, str]]:
+    """For each training that runs at a time, the variables that give it its GPU and cores."""
+    cards = gpus() if devices == 1 else []
+    jobs = jobs or (1 if devices > 1 else len(cards) or JOBS_ON_CPU)
+    threads = max(1, joblib.cpu_count() // (max(1, min(jobs, trainings)) * devices))
+    share = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    if not cards:
+        return [share] * jobs
+    return [{**share, "CUDA_VISIBLE_DEVICES": card} for card in islice(cycle(cards), jobs)]
 
 
 def require_git(root: Path) -> None:
@@ -86,11 +98,20 @@ def require_git(root: Path) -> None:
         )
 
 
-def is_up_to_date(root: Path) -> bool:
-    """Whether DVC has nothing to do; several `dvc repro` take longer to say so."""
-    return (
-        subprocess.run([*DVC, "status", "--quiet"], cwd=root, capture_output=True).returncode == 0
-    )
+def stale_stages(root: Path) -> set[str]:
+    """The stages that DVC would run, but for those that only follow from others."""
+    done = subprocess.run([*DVC, "status", "--json"], cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        raise NormlabError(f"dvc status: {reason(done.stderr.splitlines())}")
+    return set(json.loads(done.stdout))
+
+
+def reason(lines: Sequence[str]) -> str:
+    """That of `lines` which says why DVC failed: the stage's own error, DVC's, or the last one."""
+    for start in ("error: ", "ERROR: "):
+        if found := [line for line in lines if line.startswith(start)]:
+            return found[-1].removeprefix(start)
+    return lines[-1] if lines else "no output"
 
 
 def gpus() -> list[str]:
@@ -102,15 +123,21 @@ def gpus() -> list[str]:
     return visible.split(",")[:count] if visible else [str(number) for number in range(count)]
 
 
-def by_duration(root: Path) -> list[str]:
-    """The runs, those of small batches first: they take longest, and should not start last."""
-    runs = pipeline.runs(root / "dvc.yaml")
-    values = params.load(root / "params.yaml").model_dump()
+def trainings(config: params.Params, root: Path) -> dict[str, list[str]]:
+    """The stages of each training by the name that it prints, in the order to start them.
 
-    def size(name: str) -> int:
-        return int(pipeline.resolve(str(runs[name]["batch_size"]), values))
-
-    return sorted(runs, key=size)
+    The study comes first, then its repetitions, seed by seed, then other batch sizes; within those
+    the small batches: they take longest, and should not start last.
+    """
+    values = config.model_dump()
+    found = []
+    for name, run in pipeline.runs(root / "dvc.yaml").items():
+        size = int(pipeline.resolve(run["batch_size"], values))
+        found.append((-1, size, name, [f"{stage}@{name}" for stage in STAGES]))
+    seeds = [*config.repeat.seeds, config.seed]  # with which other batch sizes are trained
+    for (_, size, seed), stage in pipeline.repetitions(values, root / "dvc.yaml").items():
+        found.append((seeds.index(seed), size, stage.partition("@")[2], [stage]))
+    return {name: stages for *_, name, stages in sorted(found, key=lambda each: each[:2])}
 
 
 @contextmanager
@@ -128,13 +155,30 @@ def caught_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def finish(repros: Sequence["Repro"], jobs: int, board: "Board | None", caught: list[int]) -> None:
-    """Run `repros` to their end, `jobs` at a time, or until a signal is `caught`.
+def finish(
+    repros: Sequence["Repro"],
+    shares: Sequence[Mapping[str, str]],
+    board: "Board | None",
+    caught: list[int],
+) -> None:
+    """Run `repros` to their end, or until a signal is `caught`.
 
-    Raises `NormlabError` for those that failed, and for a signal.
+    As many run at a time as there are `shares`: environment variables, which one that starts takes
+    over from one that has ended. Raises `NormlabError` for those that failed, and for a signal.
     """
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(repro.finish, board) for repro in repros]
+    free: SimpleQueue[Mapping[str, str]] = SimpleQueue()
+    for share in shares:
+        free.put(share)
+
+    def work(repro: Repro) -> bool:
+        share = free.get()
+        try:
+            return repro.finish(board, share)
+        finally:
+            free.put(share)
+
+    with ThreadPoolExecutor(len(shares)) as pool:
+        futures = [pool.submit(work, repro) for repro in repros]
         while wait(futures, POLL_S).not_done:
             # What cannot be shown is an exception, as when the terminal has been closed.
             if caught or any(future.done() and future.exception() for future in futures):
@@ -143,7 +187,7 @@ def finish(repros: Sequence["Repro"], jobs: int, board: "Board | None", caught: 
                     repro.stop(at_once=caught.count(signal.SIGINT) > 1)
     if caught:
         name = signal.Signals(caught[0]).name
-        raise NormlabError(f"stopped by {name}; the same command goes on where it stood")
+        raise NormlabError(f"stopped by {name}; the same command resumes it")
     failed = [r for r, future in zip(repros, futures, strict=True) if not future.result()]
     if failed:
         names = ", ".join(repro.name for repro in failed)
@@ -155,31 +199,31 @@ def finish(repros: Sequence["Repro"], jobs: int, board: "Board | None", caught: 
 class Repro:
     """One `dvc repro` of some targets, all if none are named."""
 
-    def __init__(
-        self, name: str, targets: Sequence[str], root: Path, environment: Mapping[str, str] = {}
-    ) -> None:
-        """`environment`: variables that it has beside this process's."""
+    def __init__(self, name: str, targets: Sequence[str], root: Path) -> None:
         self.name, self._targets, self._root = name, targets, root
-        # DVC runs stages in SHELL, which is nologin where a service starts this. They are found in
-        # the folder where Python starts, unless PYTHONSAFEPATH is set.
-        self.environment = {**os.environ, "SHELL": "/bin/sh", "PYTHONSAFEPATH": "", **environment}
         self._process: subprocess.Popen[str] | None = None
         self._tail: deque[str] = deque(maxlen=40)
         self._ran = False  # any stage
         self._killed_at: float | None = None  # once it is to stop, by the monotonic clock
         self._told: set[psutil.Process] = set()  # to end
 
-    def finish(self, board: "Board | None") -> bool:
-        """Run it to its end, its output on a `board` if any; returns whether it succeeded."""
+    def finish(self, board: "Board | None", environment: Mapping[str, str]) -> bool:
+        """Run it to its end, its output on a `board` if any; returns whether it succeeded.
+
+        `environment`: variables that it has beside this process's.
+        """
         if self._killed_at:
             return False
+        # DVC runs stages in SHELL, which is nologin where a service starts this. They are found in
+        # the folder where Python starts, unless PYTHONSAFEPATH is set.
+        stages = {"SHELL": "/bin/sh", "PYTHONSAFEPATH": ""}
         # A session of its own: what the terminal sends to all, as on Ctrl-C, it gets by `stop`.
         # When this process is killed, the stage ends at its next line, for which there is no
         # reader then, and DVC with it.
         with subprocess.Popen(
             [*DVC, "repro", *self._targets],
             cwd=self._root,
-            env=self.environment,
+            env={**os.environ, **stages, **environment},
             text=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -198,18 +242,13 @@ class Repro:
         failed = self._process.returncode != 0
         if board:
             done = "finished" if self._ran else "up to date"
-            outcome = f"failed: {self.reason}" if failed else done
-            board.show(self.name, f"{self.name}: {outcome}")
+            board.end(self.name, f"failed: {self.reason}" if failed else done)
         return not failed
 
     @property
     def reason(self) -> str:
-        """The line that says why it failed: the stage's own error, DVC's, or else the last one."""
-        lines = list(self._tail) or ["no output"]
-        for start in ("error: ", "ERROR: "):
-            if found := [line for line in lines if line.startswith(start)]:
-                return found[-1].removeprefix(start)
-        return lines[-1]
+        """Why it failed."""
+        return reason(self._tail)
 
     def stop(self, at_once: bool = False) -> None:
         """End it, if this is called until `finish` returns.
@@ -276,3 +315,9 @@ class Board:
                 self._live.console.print(f"{name}: {line}", markup=False)
         elif not noise:
             print(f"{name}: {text}\n", end="", flush=True)  # at once: others print, too
+
+    def end(self, name: str, outcome: str) -> None:
+        """Show how `name` ended."""
+        self.show(name, f"{name}: {outcome}")
+        if name in self._rows:
+            self._rows[name].ended = True

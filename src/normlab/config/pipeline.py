@@ -33,14 +33,16 @@ def runs(path: Path | str = "dvc.yaml") -> dict[str, dict[str, Any]]:
     return found
 
 
-def repetitions(values: Mapping[str, Any]) -> dict[tuple[str, int, int], str]:
+def repetitions(
+    values: Mapping[str, Any], path: Path | str = "dvc.yaml"
+) -> dict[tuple[str, int, int], str]:
     """Norm, batch size and seed of each training that dvc.yaml repeats, and its stage.
 
     `values` has what the matrices of these stages name: params.yaml's `seed` and sections
     `comparison` and `repeat`.
     """
     found = {}
-    for name, stage in definitions().items():
+    for name, stage in definitions(path).items():
         if "matrix" in stage:
             matrix = resolve(stage["matrix"], values)
             for norm, size, seed in product(matrix["norm"], matrix["batch_size"], matrix["seed"]):

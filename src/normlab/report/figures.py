@@ -131,7 +131,7 @@ def batch_size(study: Study) -> Figure:
         values = [setting.score("test_accuracy") for setting in settings]
         errors = [setting.deviation("test_accuracy") or 0 for setting in settings]
         axis.errorbar(
-            sizes, values, errors, fmt="o-", capsize=3, color=inks[norm], label=NORMS[norm]
+            sizes, values, errors, fmt="o-", capsize=3, color=inks.get(norm), label=NORMS[norm]
         )
     every = {setting.batch_size for settings in groups.values() for setting in settings}
     axis.set_xticks(sorted(every), sorted(map(str, every), key=int))

@@ -96,6 +96,7 @@ class Row(EpochProgress):
         """`done` of `epochs`, each of `steps`, were done before; a `note` hides the time left."""
         self.run, self.epochs, self.done, self.note = run, epochs, float(done), note
         self.accuracy: float | None = None
+        self.ended = False
         self._step = 1 / steps
         self._before, self._begin = self.done, time.monotonic()
         self._newest = self._begin
@@ -124,7 +125,8 @@ class Row(EpochProgress):
 def bars(rows: Sequence[Row]) -> "Live":
     """A context in which a terminal shows `rows`: a bar, epoch, validation accuracy, time left.
 
-    Each is one line, of which a narrow terminal shows what fits.
+    Each is one line, of which a narrow terminal shows what fits. Where there are more rows than
+    lines, the first of those that have ended are left out.
     """
     from rich.console import Console
     from rich.live import Live
@@ -140,7 +142,9 @@ def bars(rows: Sequence[Row]) -> "Live":
             grid.add_column(justify=justify, no_wrap=True)
         grid.add_column(ratio=1, no_wrap=True)  # the note may be long, and gives way
         width = min(20, max(4, console.width - 50))
-        for row in rows:
+        ended = [row for row in rows if row.ended]
+        hidden = ended[: max(0, len(rows) - console.height)]
+        for row in (row for row in rows if row not in hidden):
             note, left = row.note, row.seconds_left
             if not note and left is not None:
                 note = f"{timedelta(seconds=round(left))} left"
