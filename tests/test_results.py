@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +32,12 @@ from normlab.report.results import (
 from normlab.utils import files
 from normlab.utils.errors import NormlabError
 
-SETUP = params.load(ROOT / "params.yaml").model_dump() | {
-    "repeat": {"seeds": [1, 2, 3], "batch_sizes": [2, 128]}
-}
+CONFIG = params.load(ROOT / "params.yaml")
+
+
+def repeating(seeds: Sequence[int] = (), batch_sizes: Sequence[int] = ()) -> params.Params:
+    repeat = params.Repeat(seeds=[*seeds], batch_sizes=[*batch_sizes])
+    return CONFIG.model_copy(update={"repeat": repeat})
 
 
 def training(accuracy: float, errors: tuple[float, ...] = (), diverged: bool = False) -> Training:
@@ -152,7 +156,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             rows = [{"epoch": epoch, **row} for epoch in (1, 2)]
             files.write_csv(folder / f"{name}.csv", rows, tuple(rows[0]))
         files.write_csv(folder / "predictions.csv", [], ("actual", "predicted"))
-    for norm, size, seed in results.pipeline.repetitions(SETUP):
+    for norm, size, seed in results.pipeline.repetitions(
+        repeating([1, 2, 3], [2, 128]).model_dump()
+    ):
         record |= {"norm": norm, "batch_size": size, "seed": seed, "log": columns}
         record["test"] = dict.fromkeys(results.KINDS, 0.6 + seed / 10)
         files.write_json(repeat_file(norm, size, seed), record)
@@ -160,7 +166,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def load(**repeat: list[int]) -> Study:
-    return results.load(SETUP | {"repeat": {"seeds": [], "batch_sizes": []} | repeat})
+    return results.load(repeating(**repeat))
 
 
 def test_repetitions_are_those_that_params_ask_for(data: Path) -> None:
@@ -353,7 +359,7 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
 
 def report(folder: Path, study: Study) -> str:
     write_tables(folder, study)
-    html.write(folder, study, SETUP)
+    html.write(folder, study, CONFIG)
     return (folder / "report.html").read_text()
 
 

@@ -1,8 +1,9 @@
 """The charts: Vega-Lite templates in .dvc/plots, which `dvc plots show` and the report both fill.
 
-Their library is part of the pages, which so need no network: DVC's own page would load it.
-`.dvc/page.html`, which `plots.html_template` in .dvc/config names, is what
-`python -m normlab.report.charts` writes; a test compares the two.
+Their library is part of the pages, which therefore need no network: DVC's own page would load it.
+`python -m normlab.report.charts` renews the library in `.dvc/page.html`, the page of
+`dvc plots show` (`plots.html_template` in .dvc/config). DVC puts the plots in place of {plot_divs}
+there; its placeholder for scripts is left out, which would load the library a second time.
 """
 
 import json
@@ -18,39 +19,6 @@ TEMPLATES = Path(".dvc/plots")
 #: what a chart needs of curves.csv or quantiles.csv, beside its values
 COLUMNS = ("label", "epoch", "quantile")
 VEGA_LITE = "5.21"  #: of the major version that the templates are written for
-
-#: DVC puts the plots in the place of {plot_divs}. Its placeholder for scripts is left out: it
-#: would load the library a second time, from the internet.
-TEMPLATE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>normlab: plots</title>
-{refresh_tag}
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 1640px; padding: 0 1rem; color: #222; }
-h1 { font-size: 1.4rem; }
-#plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 520px), 1fr)); gap: 1.5rem; }
-#plots > div { min-width: 0; overflow-x: auto; border-color: #ddd !important; }
-#plots > .wide { grid-column: 1 / -1; }
-.vega-embed { width: 100%; }
-img { max-width: 100%; height: auto; }
-@media print { #plots { display: block; } #plots > div { break-inside: avoid; overflow: visible !important; margin-bottom: 1cm; } #plots svg { max-width: 100%; height: auto; } .vega-embed.has-actions { padding: 0; } summary, .vega-bindings { display: none; } img { max-height: 9cm; } h1 { break-after: avoid; } body > p { display: none; } }
-</style>
-<script>
-SCRIPT
-</script>
-</head>
-<body>
-<h1>What does the normalization layer do to a ResNet?</h1>
-<p>Click an entry of a legend to single out a run, drag to move, scroll to zoom, double-click to go back.</p>
-<div id="plots">
-{plot_divs}
-</div>
-</body>
-</html>
-"""  # noqa: E501
 
 #: Charts as wide as their place; of those with a panel per run, as many columns as fit. In a
 #: figure, a chart stands in the place of the picture, and has no menu.
@@ -81,8 +49,9 @@ def script() -> str:
 
 
 def page() -> str:
-    """The content of PAGE."""
-    return TEMPLATE.replace("SCRIPT", script())
+    """The content of PAGE, its script the current one."""
+    head, _, rest = PAGE.read_text().partition("<script>\n")
+    return f"{head}<script>\n{script()}\n</script>{rest.partition('</script>')[2]}"
 
 
 @cache
