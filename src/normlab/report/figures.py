@@ -60,9 +60,8 @@ def error_curves(study: Study) -> Figure:
     """All runs: training error left, validation error right; below, the last third by itself."""
     epochs = max(len(run.curve("val_error")[0]) for run in study.runs)
     starts = [1, epochs * 2 // 3 + 1] if epochs >= LONG else [1]
-    figure, grid = plt.subplots(
-        len(starts), 2, figsize=(12, 0.8 + 3.7 * len(starts)), squeeze=False
-    )
+    size = (12, 0.8 + 3.7 * len(starts))
+    figure, grid = plt.subplots(len(starts), 2, figsize=size, squeeze=False)
     kinds = (("train_error", "Training (augmented)"), ("val_error", "Validation"))
     for axes, start in zip(grid, starts, strict=True):
         for axis, (name, title) in zip(axes, kinds, strict=True):
@@ -70,12 +69,9 @@ def error_curves(study: Study) -> Figure:
                 _line(axis, run, ink, name, start, label=run.label)
             ylabel = "error" if start == 1 else f"error, epochs {start} to {epochs}"
             _error_axis(axis, title if start == 1 else "", ylabel)
-    figure.legend(
-        *grid[0][0].get_legend_handles_labels(),
-        loc="outside right center",
-        title="run: norm, batch size",
-        alignment="left",
-    )
+    lines = grid[0][0].get_legend_handles_labels()
+    title = "run: norm, batch size"
+    figure.legend(*lines, loc="outside right center", title=title, alignment="left")
     return figure
 
 
@@ -147,34 +143,17 @@ def quantiles(study: Study) -> Figure:
     """Quantiles of the penultimate features on the validation images, one scale for all."""
     figure, axes = _multiples(study.runs)
     every = np.concatenate([curve for run in study.runs for curve in run.quantiles.values()])
-    largest = np.abs(every[np.isfinite(every)]).max(initial=0)
-    logarithmic = largest > LINEAR_UP_TO
-    if logarithmic:
+    if np.abs(every[np.isfinite(every)]).max(initial=0) > LINEAR_UP_TO:
         axes[0].set_yscale("symlog", linthresh=1)  # linear around zero, logarithmic above
-
-    def height(value: float) -> float:
-        """Where the axis has a value, in a unit of its own."""
-        if not logarithmic:
-            return value
-        return math.copysign(min(abs(value), 1) + math.log10(max(abs(value), 1)), value)
-
-    close = 0.05 * height(largest or 1)
-    for axis, (result, ink) in zip(axes, _inked(study.runs), strict=True):
-        ends: dict[float, list[str]] = {}  # of lines that end near each other, one label
-        shades = np.linspace(1, 0.35, len(result.quantiles))
-        for name, shade in zip(reversed(result.quantiles), shades, strict=True):
-            values = result.quantiles[name]
-            epochs = range(1, len(values) + 1)
-            axis.plot(epochs, values, alpha=shade, **_style(result, len(values), ink))
-            finite = [value for value in values if math.isfinite(value)]
-            if finite:
-                near = (end for end in ends if abs(height(end) - height(finite[-1])) < close)
-                ends.setdefault(next(near, finite[-1]), []).insert(0, name)
-        for value, labels in ends.items():
-            place = (epochs[-1], value)
-            _annotate(axis, ", ".join(labels), place, (4, 0), va="center", fontsize=8)
-        _epochs_axis(axis, result.label, "feature")
+    for axis, (run, ink) in zip(axes, _inked(study.runs), strict=True):
+        alphas = np.linspace(1, 0.35, len(run.quantiles))
+        for alpha, (name, values) in zip(alphas, reversed(run.quantiles.items()), strict=True):
+            style = _style(run, len(values), ink)
+            axis.plot(range(1, len(values) + 1), values, alpha=alpha, label=name, **style)
+        _epochs_axis(axis, run.label, "feature")
         axis.label_outer()
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure
 
 
@@ -185,7 +164,10 @@ def accuracy(study: Study) -> Figure:
         value, error = run.score("test_accuracy"), run.deviation("test_accuracy")
         fill = None if run.reference else "white"
         axis.errorbar(value, place, xerr=error, fmt="o", capsize=3, color=ink, markerfacecolor=fill)
-        _annotate(axis, run.percent("test_accuracy"), (value, place), (0, 6), ha="center", size=8.5)
+        axis.annotate(
+            run.percent("test_accuracy"), (value, place), xytext=(0, 6), ha="center", size=8.5,
+            textcoords="offset points", annotation_clip=False,
+        )  # fmt: skip
     axis.set_yticks(range(len(study.runs)), [run.label for run in study.runs])
     axis.set_ylim(len(study.runs) - 0.5, -0.7)
     axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
@@ -260,20 +242,8 @@ def _band(
 
 def _style(run: Result, epochs: int, ink: str) -> dict[str, Any]:
     """How a line of `run` is drawn; of few epochs each one is marked."""
-    return {
-        "color": ink,
-        "linestyle": "-" if run.reference else "--",
-        "marker": "." if epochs < LONG else "",
-    }
-
-
-def _annotate(
-    axis: Axes, text: str, place: tuple[float, float], by: tuple[int, int], **style: Any
-) -> None:
-    """Write `text`, moved `by` so many points, at a `place` of `axis`."""
-    axis.annotate(
-        text, place, xytext=by, textcoords="offset points", annotation_clip=False, **style
-    )
+    line, marker = "-" if run.reference else "--", "." if epochs < LONG else ""
+    return {"color": ink, "linestyle": line, "marker": marker}
 
 
 def _error_axis(axis: Axes, title: str, ylabel: str = "error") -> None:

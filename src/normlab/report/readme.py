@@ -5,7 +5,6 @@ A table stands between `<!-- NAME -->` and `<!-- end -->`; `make readme` renews 
 
 import re
 from collections.abc import Callable
-from functools import partial
 from math import isnan
 from pathlib import Path
 from statistics import mean, stdev
@@ -16,8 +15,8 @@ from normlab.utils.errors import NormlabError
 
 ANCHORS = Path("benchmarks/anchors.csv")  #: the best test accuracies that others report
 Table = list[list[str]]
-#: columns of benchmarks' CSV files, and what the README calls them
-SPEED = {
+#: what docs/ call the columns of benchmarks' CSV files
+TITLES = {
     "batch_size": "batch size",
     "precision": "precision",
     "norm": "norm",
@@ -29,10 +28,6 @@ SPEED = {
     "fraction_of_convolutions": "fraction of the convolutions' throughput",
     "epoch_s": "epoch, s",
     "outside": "outside steps and validation",
-}
-JOBS = {
-    "batch_size": "batch size",
-    "norm": "norm",
     "one_images_per_s": "one run with all cores, images/s",
     "jobs_images_per_s": "two runs side by side, images/s",
     "gain": "gain",
@@ -101,12 +96,12 @@ def _trial(samples: list[float]) -> str:
     return percent(mean(samples), deviation) if samples else ""
 
 
-def measured(columns: dict[str, str], path: str) -> Table:
-    """Those of `columns` that a CSV has, which one of benchmarks/ wrote."""
+def speed(path: str) -> Table:
+    """The columns of TITLES in a CSV file that a script of benchmarks/ wrote."""
     rows = files.read_csv(path)
-    found = [column for column in columns if column in rows[0]]
+    found = [column for column in TITLES if column in rows[0]]
     cells = [_aligned([row[column] for row in rows]) for column in found]
-    return [[columns[column] for column in found], *map(list, zip(*cells, strict=True))]
+    return [[TITLES[column] for column in found], *map(list, zip(*cells, strict=True))]
 
 
 def _aligned(column: list[str]) -> list[str]:
@@ -118,9 +113,4 @@ def _aligned(column: list[str]) -> list[str]:
         return column
 
 
-TABLES: dict[str, Callable[[str], Table]] = {
-    "jobs": partial(measured, JOBS),
-    "recipe": recipe,
-    "results": results,
-    "speed": partial(measured, SPEED),
-}
+TABLES: dict[str, Callable[[str], Table]] = {"recipe": recipe, "results": results, "speed": speed}
