@@ -20,38 +20,19 @@ TEMPLATES = Path(".dvc/plots")
 COLUMNS = ("label", "epoch", "quantile")
 VEGA_LITE = "5.21"  #: of the major version that the templates are written for
 
-#: Charts as wide as their place; of those with a panel per run, as many columns as fit. In a
-#: figure, a chart stands in the place of the picture, and has no menu.
-FIT = """
-const draw = window.vegaEmbed;
-window.vegaEmbed = (place, spec) => {
-  const box = document.querySelector(place), figure = box.closest("figure");
-  figure?.classList.add("drawn"); // first: what is not shown has no width
-  if (!spec.facet) Object.assign(spec, { width: "container", height: 320 });
-  else if (spec.facet.field) {
-    box.classList.add("wide");
-    spec.columns = Math.max(1, Math.min(3, Math.floor(box.clientWidth / 165)));
-    Object.assign(spec.spec, { width: (box.clientWidth - 90) / spec.columns - 20, height: 170 });
-  }
-  return draw(box, spec, { renderer: "svg", actions: !figure }).catch((error) => {
-    figure?.classList.remove("drawn");
-    console.error(error);
-  });
-};
-"""
 
-
-def script() -> str:
-    """The chart library, Vega, as one script that defines `vegaEmbed`, which fits charts in."""
-    from vl_convert import javascript_bundle
-
-    return javascript_bundle(vl_version=VEGA_LITE) + FIT  # type: ignore[call-arg]  # wrong stubs
+def scripts() -> str:
+    """The scripts of PAGE: the chart library, Vega, and a `vegaEmbed` that fits charts in."""
+    return PAGE.read_text().partition("<script>")[2].rpartition("</script>")[0]
 
 
 def page() -> str:
-    """The content of PAGE, its script the current one."""
+    """The content of PAGE with the installed version of the library."""
+    from vl_convert import javascript_bundle
+
     head, _, rest = PAGE.read_text().partition("<script>\n")
-    return f"{head}<script>\n{script()}\n</script>{rest.partition('</script>')[2]}"
+    bundle = javascript_bundle(vl_version=VEGA_LITE)  # type: ignore[call-arg]  # wrong stubs
+    return f"{head}<script>\n{bundle}\n</script>{rest.partition('</script>')[2]}"
 
 
 @cache

@@ -41,7 +41,7 @@ def write(folder: Path, study: Study, config: Params) -> None:
         findings=findings,
         figures=inlined,
         charts={"error_curves": _errors(folder), "quantiles": _quantiles(folder)},
-        script=charts.script(),
+        scripts=charts.scripts(),
     )
     files.write_text(folder / "report.html", content)
 
