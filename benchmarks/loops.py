@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.references import GROUPS, TORCH_LAYERS
+from benchmarks.references import GROUPS, TORCH_LAYERS, PlainNorm
 from benchmarks.turns import Steps
 from normlab.compute.runtime import Runtime, make_runtime
 from normlab.config import params
@@ -128,34 +128,6 @@ def plain_loop(norm: str, batch_size: int) -> Steps:
         indices, batch_size, shuffle=True, drop_last=True, collate_fn=collate
     )
     return eager(model, (batch for _ in repeat(None) for batch in loader))
-
-
-class PlainNorm(nn.Module):
-    """The norm as its equation is usually typed in, each statistic by itself."""
-
-    def __init__(self, norm: str, channels: int) -> None:
-        super().__init__()
-        self.norm = norm
-        self.weight = nn.Parameter(torch.ones(1, channels, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
-        self.gate = nn.Parameter(torch.ones(1, channels, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.norm == "nn":
-            return x
-        if self.norm == "gn":
-            y = standardize(x.unflatten(1, (GROUPS, -1)), 2, 3, 4).flatten(1, 2)
-        elif self.norm == "bin":
-            y = self.gate * standardize(x, 0, 2, 3) + (1 - self.gate) * standardize(x, 2, 3)
-        else:
-            y = standardize(x, *{"bn": (0, 2, 3), "in": (2, 3), "ln": (1, 2, 3)}[self.norm])
-        return y * self.weight + self.bias
-
-
-def standardize(x: Tensor, *dims: int) -> Tensor:
-    mean = x.mean(dims, keepdim=True)
-    var = ((x - mean) ** 2).mean(dims, keepdim=True)
-    return (x - mean) / torch.sqrt(var + 1e-5)
 
 
 def convolutions_alone(batch_size: int, precision: str) -> Steps:

@@ -1,6 +1,7 @@
 """The CUDA path on a real GPU: `pytest -m gpu` where there is one."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks import loops
-from benchmarks.references import GROUPS, LAYERS
+from benchmarks.references import GROUPS, TORCH_LAYERS, PlainNorm
 from normlab.compute.runtime import make_runtime
 from normlab.norms.base import make_norm
 from normlab.norms.names import NORMS
@@ -20,6 +21,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
 ]
+LAYERS = {**TORCH_LAYERS, "bin": partial(PlainNorm, "bin")}  #: PyTorch has none for bin
 #: of a layer's difference from PyTorch's, relative to the largest value; the gradient of BIN's
 #: gate is a sum of many differences, so it is the least exact
 LIMITS = {"float32": 1e-3, "bfloat16": 2e-2}
@@ -39,7 +41,7 @@ def weights(trained: Trainer) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("precision", LIMITS)
 @pytest.mark.parametrize("norm", LAYERS)
-def test_a_layer_is_that_of_pytorch(norm: str, precision: str) -> None:
+def test_a_layer_is_the_reference(norm: str, precision: str) -> None:
     torch.manual_seed(0)
     runtime = make_runtime(precision, False, 0)
     x = torch.randn(32, 16, 32, 32, device=runtime.device, dtype=getattr(torch, precision))

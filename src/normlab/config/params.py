@@ -4,7 +4,7 @@ Every stage reads the whole file through `load`, so a wrong value anywhere stops
 before it touches anything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,53 +27,28 @@ from normlab.utils.errors import NormlabError
 
 DATASETS = ("cifar10", "digits")
 
-# The checks of a norm, a data set, a val_size and compile come before pydantic's own, so that a
-# value of a wrong type is answered with what is allowed, too.
+
+def _must(rule: str, holds: Callable[[Any], bool]) -> Callable[[Any], Any]:
+    """A check that says what a value must be."""
+
+    def check(value: Any) -> Any:
+        if not holds(value):
+            raise ValueError(f"must be {rule}")
+        return value
+
+    return check
 
 
-def _dataset(value: Any) -> str:
+def _is_dataset(value: Any) -> bool:
     # An experiment may run in another folder, where a relative path would lead elsewhere.
-    if isinstance(value, str) and (value in DATASETS or value.startswith(("folder:/", "folder:~"))):
-        return value
-    raise ValueError(f"must be one of {', '.join(DATASETS)}, folder:<absolute path>")
+    return isinstance(value, str) and (
+        value in DATASETS or value.startswith(("folder:/", "folder:~"))
+    )
 
 
-def _norm(value: Any) -> str:
-    if isinstance(value, str) and value in NORMS:
-        return value
-    raise ValueError(f"must be one of {', '.join(NORMS)}")
-
-
-def _val_size(value: Any) -> int | float:
+def _is_size(value: Any) -> bool:
     number = type(value) in (int, float)  # which a bool is not
-    if number and (0 < value < 1 or (value >= 1 and value % 1 == 0)):
-        return value
-    raise ValueError("must be a fraction between 0 and 1, or a number of images from 1")
-
-
-def _compile(value: Any) -> str | bool:
-    if value == "auto" or isinstance(value, bool):  # 1 == True, and is not meant
-        return value
-    raise ValueError("must be auto, true or false")
-
-
-def _groups(value: int) -> int:
-    if value < 1 or any(width % value for width in WIDTHS):
-        divisors = ", ".join(str(g) for g in range(1, WIDTHS[0] + 1) if WIDTHS[0] % g == 0)
-        raise ValueError(f"must divide the channels {WIDTHS}: one of {divisors}")
-    return value
-
-
-def _increasing(value: list[float]) -> list[float]:
-    if sorted(set(value)) != value:
-        raise ValueError("must be increasing numbers")
-    return value
-
-
-def _distinct(value: list[int]) -> list[int]:
-    if len(set(value)) < len(value):
-        raise ValueError("must be different numbers")
-    return value
+    return number and (0 < value < 1 or (value >= 1 and value % 1 == 0))
 
 
 BatchSize = Annotated[int, Field(ge=1, le=65536)]
@@ -81,8 +56,23 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 InnerFraction = Annotated[float, Field(gt=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Norm = Annotated[str, BeforeValidator(_norm)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Increasing = AfterValidator(_must("increasing numbers", lambda v: sorted(set(v)) == v))
+Distinct = AfterValidator(_must("different numbers", lambda v: len(set(v)) == len(v)))
+DIVISORS = [number for number in range(1, WIDTHS[0] + 1) if not any(w % number for w in WIDTHS)]
+Groups = AfterValidator(
+    _must(f"one of {', '.join(map(str, DIVISORS))}, which divide {WIDTHS}", DIVISORS.__contains__)
+)
+# These come before pydantic's own, so that a value of a wrong type is answered with what is
+# allowed, too.
+Norm = Annotated[str, BeforeValidator(_must(f"one of {', '.join(NORMS)}", [*NORMS].__contains__))]
+Dataset = BeforeValidator(
+    _must(f"one of {', '.join(DATASETS)}, folder:<absolute path>", _is_dataset)
+)
+Size = BeforeValidator(_must("a fraction between 0 and 1, or a number of images from 1", _is_size))
+Compile = BeforeValidator(  # 1 == True, and is not meant
+    _must("auto, true or false", lambda v: v == "auto" or isinstance(v, bool))
+)
 
 
 class _Section(BaseModel):
@@ -95,7 +85,7 @@ class Comparison(_Section):
 
 
 class Split(_Section):
-    val_size: Annotated[int | float, BeforeValidator(_val_size)]
+    val_size: Annotated[int | float, Size]
 
 
 class Model(_Section):
@@ -103,7 +93,7 @@ class Model(_Section):
 
 
 class GroupOptions(_Section):
-    groups: Annotated[int, AfterValidator(_groups)]
+    groups: Annotated[int, Groups]
 
 
 #: options of norms that have any
@@ -128,7 +118,7 @@ class Train(_Section):
     label_smoothing: float = Field(ge=0, lt=1)
     schedule: Literal["cosine", "step", "constant"]
     warmup_epochs: NonNegative
-    milestones: Annotated[list[InnerFraction], AfterValidator(_increasing)]
+    milestones: Annotated[list[InnerFraction], Increasing]
     gamma: float = Field(gt=0, le=1)
     patience: int = Field(ge=1)
     crop_padding: int = Field(ge=0, le=16)
@@ -137,18 +127,18 @@ class Train(_Section):
 
 
 class Compute(_Section):
-    compile: Annotated[Literal["auto", True, False], BeforeValidator(_compile)]
+    compile: Annotated[Literal["auto", True, False], Compile]
     devices: int = Field(ge=1, le=4096)
     on_divergence: Literal["stop", "record"]
 
 
 class Repeat(_Section):
-    seeds: Annotated[list[Seed], AfterValidator(_distinct)]
-    batch_sizes: Annotated[list[BatchSize], AfterValidator(_distinct)]
+    seeds: Annotated[list[Seed], Distinct]
+    batch_sizes: Annotated[list[BatchSize], Distinct]
 
 
 class Features(_Section):
-    quantiles: Annotated[list[Fraction], Field(min_length=1), AfterValidator(_increasing)]
+    quantiles: Annotated[list[Fraction], Field(min_length=1), Increasing]
 
 
 class Plots(_Section):
@@ -158,7 +148,7 @@ class Plots(_Section):
 class Params(_Section):
     """The whole of params.yaml. What each key means is said in the file itself."""
 
-    dataset: Annotated[str, BeforeValidator(_dataset)]
+    dataset: Annotated[str, Dataset]
     seed: Seed
     norm: Norm
     batch_size: BatchSize
