@@ -26,12 +26,11 @@ SETS = ("test", "val", "train")
 KINDS = ("accuracy", "f1_micro", "f1_macro")
 #: What tables show. The micro-F1 of single labels is the accuracy; summary.csv alone repeats it.
 COLUMNS = {
-    f"{s}_{kind}": f"{s} {title}"
-    for s in SETS
+    f"{part}_{kind}": f"{part} {title}"
+    for part in SETS
     for kind, title in (("accuracy", "accuracy"), ("f1_macro", "macro-F1"))
 }
-#: what the short tables show of them
-SHOWN = ("val_accuracy", "test_accuracy", "test_f1_macro")
+SHOWN = ("val_accuracy", "test_accuracy", "test_f1_macro")  #: in short tables
 CURVES = ("train_error", "val_error", "train_loss", "val_loss")
 
 
