@@ -98,7 +98,7 @@ def test_a_folder_of_other_files_is_no_demo(
 ) -> None:
     monkeypatch.setenv("NORMLAB_SCRATCH", "projects")
     files.write_text("projects/demo/src/thesis", "years of work")
-    with pytest.raises(NormlabError, match=r"^projects/demo: holds other files; set NORMLAB_"):
+    with pytest.raises(NormlabError, match=r"^projects/demo: contains other files; set NORMLAB_"):
         demo.run(1)
     assert [path.name for path in Path("projects/demo").rglob("*")] == ["src", "thesis"]
 

@@ -414,12 +414,14 @@ def test_several_seeds_give_standard_deviations_and_verdicts(tmp_path: Path) -> 
     page = report(tmp_path, Study([*SEVERAL, repeated(BIN, 0.6, 0.61)]))
     text = plain(prose(page))
     assert "60.00 ± 10.00" in text
-    assert re.search(r"The winner's lead over .+ is not statistically significant\.", text)
+    assert re.search(r"The best run's lead over .+ is not statistically significant\.", text)
     assert "and leave 2 undecided" in text
     assert '<span class="tag undecided">' in page
     apart = [repeated(RESULTS[1], 0.8, 0.81), repeated(RESULTS[0], 0.1, 0.11)]
     text = plain(prose(report(tmp_path, Study(apart))))
-    assert "The winner's lead over PyTorch BN (10.50 ± 0.71 %) is statistically significant" in text
+    assert (
+        "The best run's lead over PyTorch BN (10.50 ± 0.71 %) is statistically significant" in text
+    )
     assert "is not statistically significant" not in text
     assert re.search(
         r"a difference of \+70.00 \(\+.*\) points, which is statistically significant", text
@@ -431,7 +433,7 @@ def test_a_run_of_one_seed_among_others_has_no_verdict(tmp_path: Path) -> None:
     text = plain(prose(report(tmp_path, Study(runs))))
     assert "each trained with 1 to 2 seeds" in text
     assert (
-        "The winner's lead over PyTorch BN (70.50 ± 0.71 %) is statistically significant." in text
+        "The best run's lead over PyTorch BN (70.50 ± 0.71 %) is statistically significant." in text
     )
     assert "lead over Batch-Instance" not in text
 

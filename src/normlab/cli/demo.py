@@ -43,11 +43,11 @@ def run(jobs: int | None) -> None:
 
     copy = scratch_root() / "demo"
     if copy.exists() and any(copy.iterdir()) and not (copy / "lock").exists():
-        raise NormlabError(f"{copy}: holds other files; set {SCRATCH} to another folder")
+        raise NormlabError(f"{copy}: contains other files; set {SCRATCH} to another folder")
     try:
         running = lock(copy)
     except BlockingIOError:
-        raise NormlabError(f"another demo is running in {copy}; wait for its end") from None
+        raise NormlabError(f"another demo is running in {copy}; wait until it has ended") from None
     with running, files.atomic_folder(FOLDER / RESULTS) as folder:
         copy_pipeline(copy)
         apply_overrides(copy / "params.yaml", OVERRIDES)

@@ -56,7 +56,7 @@ def run(run: str, paths: Sequence[Path], csv: Path | None) -> None:
         for row in predictions:
             print(f"{row['class']:{width}}  {row['probability']:7.2%}  {row['file']}")
     if failures.count:
-        raise NormlabError(f"could not be classified: {failures.count}, each named above")
+        raise NormlabError(f"files that could not be classified: {failures.count}, see above")
 
 
 def predict(run: str, images: Sequence[Path], failures: Failures) -> list[dict[str, Any]]:
@@ -106,7 +106,7 @@ def weights(run: str) -> Path:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
         reason = errors[0].removeprefix("ERROR: ").rstrip(":") if errors else "no reason given"
         raise NormlabError(
-            f"{path}: not here, and `dvc pull` did not bring it ({reason}); "
+            f"{path}: not found, and `dvc pull` did not fetch it ({reason}); "
             f"`dvc repro evaluate@{run}` trains it"
         )
     return path
@@ -124,9 +124,9 @@ def expand(path: Path, failures: Failures) -> list[Path]:
         if file.suffix.lower() in endings():
             found.append(file)
         else:
-            print(f"{file}: skipped, for its name has no ending of an image", file=sys.stderr)
+            print(f"{file}: skipped, its extension is not that of an image", file=sys.stderr)
     if not found:
-        failures.add(NormlabError(f"{path}: holds no image files"))
+        failures.add(NormlabError(f"{path}: contains no image files"))
     return found
 
 
@@ -155,7 +155,7 @@ def named(csv: Path, images: Sequence[Path]) -> Path:
     elif not csv.is_file():
         return csv  # a pipe or a device, whose links lead to no path
     elif csv.suffix.lower() in endings() or any(map(csv.samefile, filter(os.path.exists, images))):
-        reason = "is an image, which would be lost; name another file"
+        reason = "would overwrite an image; name another file"
     if reason:
         raise NormlabError(f"--csv {csv}: {reason}")
     return target

@@ -216,12 +216,12 @@ def _first_wrong(error: ValidationError, model: type[_Section]) -> str:
         value = f"{value[:57]}..."
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if kind == "missing":
-        return f"{key}: is missing; every key must be given"
+        return f"{key}: is missing; every key is required"
     if kind in ("extra_forbidden", "invalid_key"):
         named = f"{key} = {value}" if kind == "extra_forbidden" else key  # which is the input
-        return f"{named}: is no key; allowed are {_keys(model, location[:-1])}"
+        return f"{named}: is not a key; allowed are {_keys(model, location[:-1])}"
     if kind == "model_type":
-        return f"{key or 'the file'} = {value}: must hold the keys {_keys(model, location)}"
+        return f"{key or 'the file'} = {value}: must have the keys {_keys(model, location)}"
     if kind == "value_error" and not location:
         return message  # a rule over several keys names them itself
     if kind == "float_type":

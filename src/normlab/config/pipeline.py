@@ -27,8 +27,8 @@ def runs(path: Path | str = "dvc.yaml") -> dict[str, dict[str, Any]]:
         for file in map(str, (made.log, made.scores, made.predictions, made.quantiles)):
             if file not in stages["plots"]["deps"]:
                 raise NormlabError(
-                    f"{path}: run {name}: {file} is missing among the deps of the stage plots; "
-                    "add the line there that the other runs have"
+                    f"{path}: run {name}: {file} is missing from the deps of the stage plots; "
+                    "add it there as for the other runs"
                 )
     return found
 

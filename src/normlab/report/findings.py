@@ -1,7 +1,7 @@
 """What the runs' numbers say: differences, and verdicts where several seeds allow them.
 
-Every sentence of the report that could be true or false is decided here, by a rule that stands
-beside it. One seed gives numbers and no verdicts.
+Every sentence of the report that could be true or false is decided here, by a rule next
+to it. One seed gives numbers and no verdicts.
 """
 
 import math
@@ -138,7 +138,7 @@ def widths(results: Sequence[Result]) -> list[tuple[Result, float]]:
 
 
 class Claim(NamedTuple):
-    """What a paper says, and what these runs have to say to it."""
+    """What a paper claims, and what these runs show."""
 
     source: str
     text: str
@@ -150,7 +150,7 @@ class Claim(NamedTuple):
         """`agrees` if every part holds significantly, `differs` if one is refuted significantly.
 
         `partly` if some parts hold and others are refuted, `undecided` if neither is significant,
-        and nothing where a part is of single seeds.
+        and nothing where a part has a single seed.
         """
         if not all(part.bounded for part in self.parts):
             return ""

@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/, made from committed files, so that no number is typed.
+"""The tables of README.md and docs/, generated from committed files.
 
 A table stands between `<!-- NAME -->` and `<!-- end -->`; `make readme` renews all of them.
 """
@@ -13,9 +13,9 @@ from normlab.report.results import COLUMNS, SHOWN, markdown_table, percent, row_
 from normlab.utils import files
 from normlab.utils.errors import NormlabError
 
-ANCHORS = Path("benchmarks/anchors.csv")  #: the best test accuracies that others report
+ANCHORS = Path("benchmarks/anchors.csv")  #: the best test accuracies reported by others
 Table = list[list[str]]
-#: what docs/ call the columns of benchmarks' CSV files
+#: titles of the columns of benchmarks' CSV files
 TITLES = {
     "batch_size": "batch size",
     "precision": "precision",
@@ -53,7 +53,7 @@ def renewed(text: str) -> str:
 def results(path: str) -> Table:
     """The runs of a results/summary.csv in percent, beside the best test accuracy others report.
 
-    Of several seeds mean and standard deviation.
+    With several seeds, mean and standard deviation.
     """
     reported = {row["run"]: row for row in files.read_csv(ANCHORS)}
     table = [["run", "norm", "batch size", "seeds", *(COLUMNS[name] for name in SHOWN),
@@ -74,7 +74,7 @@ def results(path: str) -> Table:
 def recipe(path: str) -> Table:
     """Trials of benchmarks/recipe.py: validation accuracy in percent, one column per change.
 
-    Of several seeds mean and standard deviation.
+    With several seeds, mean and standard deviation.
     """
     trials: dict[tuple[int, int, str], dict[str, list[float]]] = {}
     changes: dict[str, None] = {}

@@ -86,7 +86,7 @@ class Setting:
         return mean(self.samples(score))
 
     def deviation(self, score: str) -> float | None:
-        """The standard deviation of a score over the seeds; None of one seed."""
+        """The standard deviation of a score over the seeds; None for one seed."""
         return stdev(self.samples(score)) if self.seeds > 1 else None
 
     def percent(self, score: str) -> str:
@@ -115,7 +115,7 @@ class Result(Setting):
 
     @property
     def label(self) -> str:
-        """What figures call the run; also two of the same norm and batch size differ."""
+        """The run's name in figures, unique even for equal norms and batch sizes."""
         return f"{self.run}: {norm_name(self.norm)}, {self.batch_size}"
 
 
@@ -144,7 +144,7 @@ def percent(value: float, deviation: float | None = None) -> str:
 
 
 def norm_name(norm: str, diverged: int = 0, seeds: int = 1) -> str:
-    """What tables call `norm`, also one that is not registered any more."""
+    """The name of `norm` in tables; a norm that is no longer registered keeps its key."""
     part = f"{diverged} of {seeds} diverged" if seeds > 1 else "diverged"
     return NORMS.get(norm, norm) + (f" ({part})" if diverged else "")
 
@@ -311,7 +311,7 @@ def markdown(results: Sequence[Result]) -> str:
         rows.append([*cells, f"{result.epoch:.0f} of {result.epochs:.0f}"])
     head = ["run", "norm", "batch size", "seeds", *COLUMNS.values(), "best epoch"]
     return (
-        f"{markdown_table(head, rows)}\nIn percent, of several seeds mean ± standard deviation. "
+        f"{markdown_table(head, rows)}\nIn percent; with several seeds, mean ± standard deviation. "
         "Micro-F1 is the same as accuracy: each image has one label.\n"
     )
 
@@ -325,7 +325,7 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def show_summary(folder: Path) -> None:
-    """Print the summary in `folder`, what most ask for first; accuracy and F1 in percent."""
+    """Print the main columns of the summary in `folder`, in percent."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

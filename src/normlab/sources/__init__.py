@@ -11,7 +11,7 @@ from normlab.sources import folder
 def load(dataset: str) -> tuple[Images, Images]:
     """Training and test images of `dataset`, a value of params.yaml's key of that name.
 
-    Raises `NormlabError`, with what to do next, when they cannot be had whole.
+    Raises `NormlabError`, with what to do next, when they are not all available.
     """
     kind, _, path = dataset.partition(":")
     if kind == "folder":

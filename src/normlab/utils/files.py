@@ -19,7 +19,7 @@ from normlab.utils.errors import NormlabError
 def atomic(path: Path | str) -> Iterator[Path]:
     """Yield a temporary file beside `path`; rename it to `path` when the block succeeds.
 
-    When the block fails, the temporary file is removed, and what stood at `path` is untouched. A
+    When the block fails, the temporary file is removed, and what was at `path` is untouched. A
     file that is replaced hands on its permissions; a pipe or a device is yielded itself, to be
     written to. Raises `OSError` before the block where no file can be made, as for a folder.
     """
@@ -43,8 +43,8 @@ def atomic(path: Path | str) -> Iterator[Path]:
 def atomic_folder(path: Path | str) -> Iterator[Path]:
     """Yield an empty folder, which becomes `path` when the block succeeds.
 
-    It replaces a folder that stands there, with all that it holds: `path` is one of the program's
-    own, never one that a user chose. A link to a folder stays. Raises `OSError` as `atomic` does.
+    It replaces an existing folder and all its contents: `path` is one of the program's own, never
+    one that a user chose. A link to a folder stays. Raises `OSError` as `atomic` does.
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_dir():
