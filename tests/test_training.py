@@ -451,7 +451,7 @@ def test_a_full_disk_gives_one_line_and_no_half_written_file(
     before = digest(with_data.path / "data")
     [line] = Training(with_data, *RUN, largest_file=largest_file).wait(fails=True).splitlines()
     assert line.startswith("error: ")
-    assert line.endswith("; raise the limit of a file's size (`ulimit -f`), or use another disk")
+    assert line.endswith("; raise the limit on file sizes (`ulimit -f`), or use another disk")
     after = digest(with_data.path / "data")
     after.pop("runs/bn/log.csv")  # of the epochs before
     assert after == before
@@ -471,7 +471,7 @@ def test_outputs_that_cannot_be_written_give_one_line_and_the_next_start_trains_
     blocked.write_text("in the way")
     [line] = Training(with_data, *RUN).wait(fails=True).splitlines()
     assert line.startswith("error: data/weights")
-    assert line.endswith("; something stands there already; move it away")
+    assert line.endswith("; it exists already; move it away")
     assert blocked.read_text() == "in the way"
     blocked.unlink()
     again = Training(with_data, *RUN).wait()
