@@ -55,7 +55,7 @@ from torch.optim import SGD  # imports the compiler
     [line] = workspace.run("python", "-c", code).stderr.splitlines()
     assert line.startswith("warning: ")
     assert broken in line
-    assert line.endswith("; going on without torch.compile, slower")
+    assert line.endswith("; continuing without torch.compile, slower")
     workspace.environment.update(os.environ)
     code = """
 from normlab.utils.errors import run_app
