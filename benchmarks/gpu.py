@@ -8,10 +8,9 @@ The columns of benchmarks/gpu.csv, each row of which is written as soon as it is
 - fraction_of_convolutions: against the network's convolutions alone, forward and backward, as one
   CUDA graph, in the precision's memory format.
 - epoch_s, outside: of the first norm, seconds of an epoch of CIFAR-10's size, and the fraction of
-  it that is neither steps nor validation.
+  it outside the steps: validation, the log, saving.
 
-How it is measured says turns.py. Without a GPU it does the same on the CPU, which shows that the
-script works.
+See turns.py for how it is measured. Without a GPU it runs on the CPU, which shows that it works.
 """
 
 import os
@@ -25,7 +24,7 @@ import typer
 from benchmarks import loops, turns
 from normlab.compute.runtime import describe, make_runtime
 from normlab.config.paths import SCRATCH
-from normlab.training.loop import Trainer, train_to_end
+from normlab.training.loop import train_to_end
 from normlab.training.resume import Scratch
 from normlab.utils.errors import run_command
 
@@ -34,28 +33,15 @@ MEASURE_S = 0.3  #: how long the steps of one measurement take, about
 
 
 def epoch(norm: str, batch_size: int, precision: str, compiled: bool, images: int) -> turns.Steps:
-    """Gives the seconds of an epoch, and the fraction of it outside steps and validation."""
+    """Yields the seconds of an epoch."""
     runtime = make_runtime(precision, compiled, 0)
     data, val = loops.random_images(images), loops.random_images(images // 4)
-
-    def trainer(epochs: int) -> Trainer:
-        return loops.make_trainer(norm, batch_size, runtime, data, val=val, epochs=epochs)
-
-    def steps() -> None:
-        alone.model.train()
-        for _ in range(alone.steps.per_epoch):
-            alone.steps.next()
-
-    alone = trainer(1)
-    alone.train_epoch(1)  # compiles and captures
-    loops.start_epoch(alone.steps)
-    inside = turns.seconds(alone.evaluate) + turns.seconds(steps)
+    trainer = loops.make_trainer(norm, batch_size, runtime, data, val=val, epochs=3)
     with tempfile.TemporaryDirectory() as folder:
         os.environ[SCRATCH] = folder
         with Scratch("benchmark", "key") as scratch:
-            trained = train_to_end(trainer(3), scratch)
-    whole = statistics.median(trained.environment[0]["seconds"][1:])
-    yield whole, round(1 - inside / whole, 3)
+            trained = train_to_end(trainer, scratch)
+    yield statistics.median(trained.environment[0]["seconds"][1:])
 
 
 def main(
@@ -83,21 +69,22 @@ def main(
         a_step = turns.seconds(turns.work, groups[names[0]], 8) / 8
         count = max(4, min(2000, int(MEASURE_S / a_step)))
         groups["epoch"] = turns.start(epoch, names[0], batch_size, precision, compiled, images)
-        [(epoch_s, outside)] = turns.work(groups["epoch"], 1)
+        [epoch_s] = turns.work(groups["epoch"], 1)
         for name in names:
             beside = {part: groups[part] for part in (name, "loop", "limit")}
             found = turns.rates(beside, batch_size, count, rounds)
+            rate = statistics.median(found[name])
+            first = name == names[0]
             table.add(
                 batch_size=batch_size,
                 precision=precision,
                 norm=name,
-                images_per_s=round(statistics.median(found[name])),
+                images_per_s=round(rate),
                 vs_naive_loop=turns.ratio(found[name], found["loop"]),
                 fraction_of_convolutions=turns.ratio(found[name], found["limit"]),
-                epoch_s=epoch_s,
-                outside=outside,
+                epoch_s=epoch_s if first else "",
+                outside=round(1 - images / rate / epoch_s, 3) if first else "",
             )
-            epoch_s = outside = ""
         turns.end(groups)
 
 

@@ -16,7 +16,6 @@ from normlab.config import params
 from normlab.data.images import Images
 from normlab.nets.checkpoint import Spec
 from normlab.nets.resnet import ResNet
-from normlab.training import step
 from normlab.training.augmentation import draw
 from normlab.training.loop import Job, Trainer
 
@@ -69,16 +68,12 @@ def training(
     runtime = make_runtime(precision, compiled, 0)
     images = random_images(max(1, IMAGES // batch_size) * batch_size)
     steps = make_trainer(norm, batch_size, runtime, images).steps
+    generator = torch.Generator().manual_seed(0)
     while True:
-        start_epoch(steps)
+        steps.start_epoch(draw(steps.count, 4, True, generator), [0.01] * steps.per_epoch)
         for _ in range(steps.per_epoch):
             steps.next()
             yield
-
-
-def start_epoch(steps: step.Steps) -> None:
-    draws = draw(steps.count, 4, True, torch.Generator().manual_seed(0))
-    steps.start_epoch(draws, [0.01] * steps.per_epoch)
 
 
 def eager(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Steps:

@@ -144,21 +144,19 @@ def named(csv: Path, images: Sequence[Path]) -> Path:
 
     Raises `NormlabError` if it cannot be that, or is one of `images` or another picture.
     """
-    reason = ""
     target = Path(os.path.realpath(csv))
-    if target.is_dir():
-        reason = "is a folder; name a file"
-    elif not csv.exists():
-        reason = "" if target.parent.is_dir() else f"there is no folder {target.parent}"
-    elif not os.access(csv, os.W_OK):
-        reason = "is write-protected"
-    elif not csv.is_file():
-        return csv  # a pipe or a device, whose links lead to no path
-    elif csv.suffix.lower() in endings() or any(map(csv.samefile, filter(os.path.exists, images))):
-        reason = "would overwrite an image; name another file"
-    if reason:
-        raise NormlabError(f"--csv {csv}: {reason}")
-    return target
+    is_image = csv.is_file() and (
+        csv.suffix.lower() in endings() or any(map(csv.samefile, filter(os.path.exists, images)))
+    )
+    for wrong, reason in (
+        (target.is_dir(), "is a folder; name a file"),
+        (not target.parent.is_dir(), f"there is no folder {target.parent}"),
+        (csv.exists() and not os.access(csv, os.W_OK), "is write-protected"),
+        (is_image, "would overwrite an image; name another file"),
+    ):
+        if wrong:
+            raise NormlabError(f"--csv {csv}: {reason}")
+    return csv if csv.exists() and not csv.is_file() else target  # pipes have no other path
 
 
 def read(path: Path) -> tuple[np.ndarray, bool]:

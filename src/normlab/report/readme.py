@@ -27,7 +27,7 @@ TITLES = {
     "vs_naive_loop": "vs. naive loop",
     "fraction_of_convolutions": "fraction of the convolutions' throughput",
     "epoch_s": "epoch, s",
-    "outside": "outside steps and validation",
+    "outside": "fraction outside the steps",
     "one_images_per_s": "one run with all cores, images/s",
     "jobs_images_per_s": "two runs side by side, images/s",
     "gain": "gain",
