@@ -54,6 +54,7 @@ def shell(workspace: Workspace, command: str) -> subprocess.CompletedProcess[str
     return workspace.run("bash", "-ec", command, check=False)
 
 
+@pytest.mark.slow
 def test_a_pull_brings_all_but_the_images(origin: Workspace, tmp_path: Path) -> None:
     reader = clone(origin.path, tmp_path / "reader")
     done = shell(reader, documented("sharing.md", "dvc pull --allow-missing"))
@@ -72,6 +73,7 @@ def test_every_run_is_an_artifact() -> None:
     assert {artifact["type"] for artifact in artifacts.values()} == {"model"}
 
 
+@pytest.mark.slow
 def test_another_project_gets_weights_from_a_clone(origin: Workspace, project: Workspace) -> None:
     command = documented("sharing.md", "dvc get /path")
     done = shell(project, command.replace("/path/to/normlab", str(origin.path)))
@@ -90,6 +92,7 @@ def address(origin: Workspace) -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["get", "import"])
 def test_another_project_gets_weights_from_a_server(
     verb: str, origin: Workspace, project: Workspace, address: str
@@ -106,6 +109,7 @@ def test_another_project_gets_weights_from_a_server(
         assert (project.path / "gn.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_network_is_used_in_python(origin: Workspace, tmp_path: Path) -> None:
     reader = clone(origin.path, tmp_path / "reader")
     reader.run("dvc", "pull", WEIGHTS)
@@ -138,6 +142,7 @@ def quick(origin: Workspace, tmp_path: Path) -> Workspace:
     return made
 
 
+@pytest.mark.slow
 def test_experiments_are_shown_in_a_narrow_terminal_and_outlive_a_cleaning(
     quick: Workspace,
 ) -> None:
@@ -157,6 +162,7 @@ def test_experiments_are_shown_in_a_narrow_terminal_and_outlive_a_cleaning(
     assert '"val": 8' in (quick.path / "data/runs/main/metrics.json").read_text()
 
 
+@pytest.mark.slow
 def test_a_pull_request_is_reported_on_where_nothing_was_run(
     quick: Workspace, tmp_path: Path
 ) -> None:
