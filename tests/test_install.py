@@ -100,6 +100,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "variables"), SETTINGS.values(), ids=SETTINGS)
 def test_packages_come_from_where_pip_looks(
     file: str, variables: dict[str, str], install: Install, mirror: str

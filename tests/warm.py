@@ -82,6 +82,7 @@ def command(folder: str, arguments: list[str]) -> None:
     if (
         arguments[:1] != ["-m"]
         or not arguments[1].startswith(OURS)
+        or any(argument.startswith("/dev/fd/") for argument in arguments)  # open here alone
         or any(os.environ.get(name) for name in READ_AT_START)
     ):
         os.execv(sys.executable, [sys.executable, *arguments])
