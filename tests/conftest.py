@@ -6,8 +6,11 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ import yaml
 from filelock import FileLock
 
 from normlab.data.images import Images
+from normlab.utils.errors import NormlabError
 
 ROOT = Path(__file__).resolve().parent.parent
 WARM = "NORMLAB_TEST_PYTHON"  #: the folder of the scripts that `warm` makes
@@ -71,6 +75,11 @@ class Workspace:
         if check and done.returncode:
             raise AssertionError(f"{command} failed:\n{done.stdout}\n{done.stderr}")
         return done
+
+    def commit(self, message: str) -> None:
+        """Commit all that Git does not ignore."""
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "-m", message)
 
     def set(self, **values: object) -> None:
         """Set keys of params.yaml; `train__epochs` is `train.epochs`."""
@@ -198,6 +207,16 @@ def documented(page: str, start: str) -> str:
     return command.partition("  #")[0].strip()
 
 
+def refused(call: Callable[[], object]) -> str:
+    """The one line with which `call` refuses."""
+    with pytest.raises(NormlabError) as raised:
+        call()
+    line = str(raised.value)
+    assert line.splitlines() == [line]
+    assert "object at 0x" not in line
+    return line
+
+
 def stages_run(output: str) -> list[str]:
     """The stages whose commands DVC ran, from what it printed."""
     return re.findall(r"Running stage '(.*?)'", output)
@@ -252,9 +271,29 @@ def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Worksp
             shutil.rmtree(shared.path, ignore_errors=True)
             prepare(shared.path, "gn")
             shared.run("dvc", "repro")
-            shared.run("git", "add", "--all")
-            shared.run("git", "commit", "--quiet", "-m", "done")
+            shared.commit("done")
     return shared.copy(own / "repository")
+
+
+@pytest.fixture
+def restored(finished: Workspace) -> Iterator[Workspace]:
+    """`finished`, which is as it was when the test has ended."""
+    yield finished
+    finished.run("git", "checkout", "--quiet", ".")
+    finished.run("dvc", "checkout", "--quiet", check=False)
+
+
+@contextmanager
+def served(
+    folder: Path, handler: type[SimpleHTTPRequestHandler] = SimpleHTTPRequestHandler
+) -> Iterator[str]:
+    """The address of a server of the files in `folder`."""
+    made = partial(handler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), made) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.fixture

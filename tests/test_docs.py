@@ -4,15 +4,12 @@ import hashlib
 import re
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, Workspace, clone, copy_repository, documented, stages_run
+from conftest import ROOT, Workspace, clone, copy_repository, documented, served, stages_run
 
 from normlab.config import pipeline
 from normlab.config.paths import run_files
@@ -24,7 +21,7 @@ WEIGHTS = "data/weights/gn.safetensors"
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """This repository, committed: what others clone."""
     made = copy_repository(tmp_path_factory.mktemp("origin") / "normlab")
-    commit(made, "all")
+    made.commit("all")
     return made
 
 
@@ -36,11 +33,6 @@ def project(tmp_path: Path) -> Workspace:
     made.run("git", "init", "--quiet")
     made.run("dvc", "init", "--quiet")
     return made
-
-
-def commit(workspace: Workspace, message: str) -> None:
-    workspace.run("git", "add", "--all")
-    workspace.run("git", "commit", "--quiet", "-m", message)
 
 
 def locked(path: str) -> str:
@@ -85,11 +77,8 @@ def test_another_project_gets_weights_from_a_clone(origin: Workspace, project: W
 @pytest.fixture
 def address(origin: Workspace) -> Iterator[str]:
     """That of a server with the files of `origin`."""
-    handler = partial(SimpleHTTPRequestHandler, directory=str(origin.path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with served(origin.path) as address:
+        yield address
 
 
 @pytest.mark.slow
@@ -138,7 +127,7 @@ def quick(origin: Workspace, tmp_path: Path) -> Workspace:
     made.run("dvc", "repro")
     shutil.rmtree(made.path / "data/remote")
     made.run("dvc", "push")
-    commit(made, "quick")
+    made.commit("quick")
     return made
 
 
@@ -172,7 +161,7 @@ def test_a_pull_request_is_reported_on_where_nothing_was_run(
     quick.run("dvc", "repro")
     shutil.rmtree(quick.path / "data/remote")
     quick.run("dvc", "push")
-    commit(quick, "change")
+    quick.commit("change")
     reader = clone(quick.path, tmp_path / "reader")
     workflow = yaml.safe_load((ROOT / ".ci/report.yaml").read_text())
     commands = [step.get("run", "") for step in workflow["jobs"]["report"]["steps"]]

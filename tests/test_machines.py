@@ -34,8 +34,7 @@ def test_two_clones_come_to_the_same_lock(finished: Workspace, tmp_path: Path) -
 
 def test_git_leaves_line_ends_as_dvc_hashed_them(workspace: Workspace, tmp_path: Path) -> None:
     """core.autocrlf, which Git for Windows sets, would make every file another."""
-    workspace.run("git", "add", "--all")
-    workspace.run("git", "commit", "--quiet", "-m", "all")
+    workspace.commit("all")
     other = tmp_path / "other"
     workspace.run("git", "clone", "--quiet", "-c", "core.autocrlf=true", ".", str(other))
     for name in ("params.yaml", "src/normlab/training/loop.py", "data/repeats/README.md"):
@@ -204,8 +203,7 @@ def merge(workspace: Workspace) -> Callable[..., tuple[int, str]]:
             start = [] if branch == "base" else ["base"]
             workspace.run("git", "checkout", "--quiet", "-b", branch, *start)
             (workspace.path / "dvc.lock").write_text(dumps_yaml(content))
-            workspace.run("git", "add", "--all")
-            workspace.run("git", "commit", "--quiet", "-m", branch)
+            workspace.commit(branch)
         workspace.run("git", "checkout", "--quiet", "ours")
         done = workspace.run("git", "merge", "--quiet", "theirs", check=False)
         return done.returncode, done.stdout + done.stderr

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, Workspace
+from conftest import ROOT, Workspace, refused
 from PIL import Image
 
 from normlab.cli import predict
 from normlab.data import images
 from normlab.nets import checkpoint
 from normlab.sources import folder
-from normlab.utils.errors import NormlabError
 from normlab.utils.files import read_csv
 
 
@@ -72,11 +71,7 @@ def folder_of(tmp_path: Path) -> Callable[..., Path]:
 
 
 def refusal(run: str, *paths: Path, csv: Path | None = None) -> str:
-    with pytest.raises(NormlabError) as raised:
-        predict.run(run, paths, csv)
-    line = str(raised.value)
-    assert line.splitlines() == [line]
-    return line
+    return refused(lambda: predict.run(run, paths, csv))
 
 
 def found_below(path: Path) -> list[Path]:

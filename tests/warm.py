@@ -101,10 +101,12 @@ def serve(folder: str) -> list[str]:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(f"{folder}/socket")
     listener.listen(64)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     ended = sys.stdin.fileno()  # its other end closes with the tests
     while listener in select.select([listener, ended], [], [])[0]:
         connection, _ = listener.accept()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
         for module in IMPORTED:  # with the first request
             import_module(module)
         gc.freeze()
@@ -112,7 +114,6 @@ def serve(folder: str) -> list[str]:
             connection.close()
             continue
         listener.close()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         content, streams, _, _ = socket.recv_fds(connection, 1 << 20, 3)
         pid = os.fork()
         if not pid:
