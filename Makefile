@@ -29,7 +29,7 @@ export CHECK_PYTHON
 MERGE_DRIVER := .venv/bin/python -m normlab merge-lock %O %A %B || \
     git -c merge.conflictStyle=merge merge-file -L ours -L base -L theirs %A /dev/null %B
 
-.PHONY: help install s3 demo study test locked lint format readme lock
+.PHONY: help install s3 demo study test quick locked lint format readme lock
 
 help: ## What can be made
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ study: $(INSTALLED) ## Run the whole pipeline of params.yaml, several runs side 
 
 test: $(INSTALLED) lint ## Lint, check types, run the tests
 	python -m pytest
+
+quick: $(INSTALLED) ## Run the tests that neither train nor run DVC or a browser
+	python -m pytest -m 'not slow'
 
 locked: $(INSTALLED) ## Check that dvc.lock is of this code, these params and this dvc.yaml
 	@state=$$(dvc repro --dry --allow-missing) && echo "$$state" && \

@@ -1,15 +1,16 @@
 """What the tests share: a copy of the repository to run DVC in, and small data."""
 
-import multiprocessing
 import os
 import re
-import resource
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from multiprocessing.process import BaseProcess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,29 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+import warm
 import yaml
 from filelock import FileLock
 
 from normlab.data.images import Images
+from normlab.utils.errors import NormlabError
 
 ROOT = Path(__file__).resolve().parent.parent
+WARM = "NORMLAB_TEST_PYTHON"  #: the folder of the scripts that `warm` makes
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the server that all processes of pytest share."""
+    if WARM not in os.environ:
+        server, folder = warm.start()
+        os.environ[WARM] = str(folder)
+
+        def stop() -> None:
+            del os.environ[WARM]
+            server.communicate()
+            shutil.rmtree(folder)
+
+        config.add_cleanup(stop)
 
 
 class Workspace:
@@ -41,6 +59,8 @@ class Workspace:
             "GIT_COMMITTER_EMAIL": "test@example.invalid",
         }
         self.environment["PYTHONPATH"] = str(path / "src")  # not that of this repository
+        places = (os.environ[WARM], str(Path(sys.executable).parent), os.environ["PATH"])
+        self.environment["PATH"] = ":".join(places)
 
     def copy(self, target: Path) -> "Workspace":
         """Another one, of all that is in this, outputs and DVC's cache as well."""
@@ -48,20 +68,18 @@ class Workspace:
         return Workspace(target)
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run `command` there; the word `python` is this interpreter."""
-        if command[0] in ("python", "dvc"):
-            start = [sys.executable] if command[0] == "python" else [sys.executable, "-m", "dvc"]
-            command = (*start, *command[1:])
-        environment = {
-            **self.environment,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        }
+        """Run `command` there."""
         done = subprocess.run(
-            command, cwd=self.path, env=environment, capture_output=True, text=True
+            command, cwd=self.path, env=self.environment, capture_output=True, text=True
         )
         if check and done.returncode:
             raise AssertionError(f"{command} failed:\n{done.stdout}\n{done.stderr}")
         return done
+
+    def commit(self, message: str) -> None:
+        """Commit all that Git does not ignore."""
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "-m", message)
 
     def set(self, **values: object) -> None:
         """Set keys of params.yaml; `train__epochs` is `train.epochs`."""
@@ -147,50 +165,27 @@ def outputs(workspace: Workspace) -> dict[str, str]:
     }
 
 
-class Training:
-    """The stage train in a process that is forked from one that has imported all.
+class Stage:
+    """A stage that is started and may be killed; `wait` for its end."""
 
-    It starts at once, so that a test can start many, and kill one in the midst of its work.
-    """
-
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["stages.train", "torch._dynamo"])
-
-    def __init__(self, workspace: Workspace, *arguments: str, largest_file: int = -1) -> None:
-        """`largest_file`: no file may grow beyond so many bytes, as on a disk that is full."""
-        self._outputs = [workspace.path / f"{name}.txt" for name in ("stdout", "stderr")]
-        self.process: BaseProcess = self.context.Process(
-            target=self._train,
-            args=(workspace.path, self._outputs, arguments, largest_file),
-        )
-        self.process.start()
-
-    @staticmethod
-    def _train(
-        folder: Path, outputs: list[Path], arguments: tuple[str, ...], largest_file: int
-    ) -> None:
-        from normlab.config.pipeline import run_stage
-        from stages.train import main
-
-        os.chdir(folder)
-        os.environ["NORMLAB_SCRATCH"] = str(folder / ".scratch")
-        for number, path in enumerate(outputs, start=1):
-            with path.open("w") as file:
-                os.dup2(file.fileno(), number)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file,) * 2)
-        sys.argv = ["stages.train", *arguments]
-        run_stage(main)
+    def __init__(self, workspace: Workspace, name: str, *arguments: str) -> None:
+        self._outputs = [workspace.path / f"{kind}.txt" for kind in ("stdout", "stderr")]
+        with ExitStack() as stack:
+            files = [stack.enter_context(path.open("w")) for path in self._outputs]
+            self.process = warm.Command(
+                workspace.environment[WARM], [f"stages.{name}", *arguments],
+                (0, *(file.fileno() for file in files)), workspace.path, workspace.environment,
+            )  # fmt: skip
 
     @property
     def printed(self) -> tuple[str, str]:
         """What it has written to its output, and to its error output."""
-        out, error = (path.read_text() if path.exists() else "" for path in self._outputs)
+        out, error = (path.read_text() for path in self._outputs)
         return out, error
 
     def wait(self, *, fails: bool = False) -> str:
         """Its output when it has ended, or its error output if it `fails`."""
-        self.process.join()
-        assert self.process.exitcode == (1 if fails else 0), self.printed
+        assert self.process.wait() == (1 if fails else 0), self.printed
         return self.printed[fails]
 
 
@@ -212,6 +207,16 @@ def documented(page: str, start: str) -> str:
     return command.partition("  #")[0].strip()
 
 
+def refused(call: Callable[[], object]) -> str:
+    """The one line with which `call` refuses."""
+    with pytest.raises(NormlabError) as raised:
+        call()
+    line = str(raised.value)
+    assert line.splitlines() == [line]
+    assert "object at 0x" not in line
+    return line
+
+
 def stages_run(output: str) -> list[str]:
     """The stages whose commands DVC ran, from what it printed."""
     return re.findall(r"Running stage '(.*?)'", output)
@@ -228,26 +233,28 @@ def prepare(path: Path, other: str = "bn") -> Workspace:
     return made
 
 
+@pytest.fixture(scope="session")
+def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return prepare(tmp_path_factory.mktemp("prepared") / "repository")
+
+
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
+def workspace(_prepared: Workspace, tmp_path: Path) -> Workspace:
     """A repository that has run nothing yet."""
-    return prepare(tmp_path / "repository")
+    return _prepared.copy(tmp_path / "repository")
 
 
 @pytest.fixture(scope="session")
-def _split(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the stages download and split write of digits, below data/."""
-    made = prepare(tmp_path_factory.mktemp("split") / "repository")
-    made.run("python", "-m", "stages.download")
-    made.run("python", "-m", "stages.split")
-    return made.path / "data"
+def _split(_prepared: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    made = _prepared.copy(tmp_path_factory.mktemp("split") / "repository")
+    made.run("dvc", "repro", "split")
+    return made
 
 
 @pytest.fixture
-def with_data(workspace: Workspace, _split: Path) -> Workspace:
-    """`workspace` with its data there, downloaded and split: a stage can train by itself."""
-    shutil.copytree(_split, workspace.path / "data", dirs_exist_ok=True)
-    return workspace
+def with_data(_split: Workspace, tmp_path: Path) -> Workspace:
+    """A repository with its data there, downloaded and split: a stage can train by itself."""
+    return _split.copy(tmp_path / "repository")
 
 
 @pytest.fixture(scope="session")
@@ -264,9 +271,29 @@ def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Worksp
             shutil.rmtree(shared.path, ignore_errors=True)
             prepare(shared.path, "gn")
             shared.run("dvc", "repro")
-            shared.run("git", "add", "--all")
-            shared.run("git", "commit", "--quiet", "-m", "done")
+            shared.commit("done")
     return shared.copy(own / "repository")
+
+
+@pytest.fixture
+def restored(finished: Workspace) -> Iterator[Workspace]:
+    """`finished`, which is as it was when the test has ended."""
+    yield finished
+    finished.run("git", "checkout", "--quiet", ".")
+    finished.run("dvc", "checkout", "--quiet", check=False)
+
+
+@contextmanager
+def served(
+    folder: Path, handler: type[SimpleHTTPRequestHandler] = SimpleHTTPRequestHandler
+) -> Iterator[str]:
+    """The address of a server of the files in `folder`."""
+    made = partial(handler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), made) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.fixture

@@ -123,7 +123,7 @@ def test_steps_on_two_processes_equal_those_on_one(name: str, parts: list[dict])
 @pytest.mark.slow
 def test_train_on_two_devices_follows_train_on_one(with_data: Workspace) -> None:
     """Also: one clear line for a norm that cannot see the whole batch."""
-    with_data.set(compute__devices=2)
+    with_data.set(compute__devices=2, train__lr=0.02)
     done = with_data.run("python", "-m", "stages.train", "bn", "bn", "127")
     assert "best epoch" in done.stdout
     log = (with_data.path / "data/runs/bn/log.csv").read_text().splitlines()
@@ -154,7 +154,7 @@ def test_a_killed_process_ends_all_with_one_line_and_another_number_goes_on(
 ) -> None:
     """One of two processes is killed in the middle; one alone then finishes the training."""
     command = ("python", "-m", "stages.train", "bn", "bn", "127")
-    with_data.set(train__epochs=4)
+    with_data.set(train__epochs=4, train__lr=0.02)
     with_data.run(*command)
     log = with_data.path / "data/runs/bn/log.csv"
     alone = read_csv(log)

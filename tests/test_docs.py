@@ -4,15 +4,12 @@ import hashlib
 import re
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, Workspace, clone, copy_repository, documented, stages_run
+from conftest import ROOT, Workspace, clone, copy_repository, documented, served, stages_run
 
 from normlab.config import pipeline
 from normlab.config.paths import run_files
@@ -24,7 +21,7 @@ WEIGHTS = "data/weights/gn.safetensors"
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """This repository, committed: what others clone."""
     made = copy_repository(tmp_path_factory.mktemp("origin") / "normlab")
-    commit(made, "all")
+    made.commit("all")
     return made
 
 
@@ -38,11 +35,6 @@ def project(tmp_path: Path) -> Workspace:
     return made
 
 
-def commit(workspace: Workspace, message: str) -> None:
-    workspace.run("git", "add", "--all")
-    workspace.run("git", "commit", "--quiet", "-m", message)
-
-
 def locked(path: str) -> str:
     """The MD5 of the output `path` in dvc.lock."""
     stages = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"].values()
@@ -54,6 +46,7 @@ def shell(workspace: Workspace, command: str) -> subprocess.CompletedProcess[str
     return workspace.run("bash", "-ec", command, check=False)
 
 
+@pytest.mark.slow
 def test_a_pull_brings_all_but_the_images(origin: Workspace, tmp_path: Path) -> None:
     reader = clone(origin.path, tmp_path / "reader")
     done = shell(reader, documented("sharing.md", "dvc pull --allow-missing"))
@@ -72,6 +65,7 @@ def test_every_run_is_an_artifact() -> None:
     assert {artifact["type"] for artifact in artifacts.values()} == {"model"}
 
 
+@pytest.mark.slow
 def test_another_project_gets_weights_from_a_clone(origin: Workspace, project: Workspace) -> None:
     command = documented("sharing.md", "dvc get /path")
     done = shell(project, command.replace("/path/to/normlab", str(origin.path)))
@@ -83,13 +77,11 @@ def test_another_project_gets_weights_from_a_clone(origin: Workspace, project: W
 @pytest.fixture
 def address(origin: Workspace) -> Iterator[str]:
     """That of a server with the files of `origin`."""
-    handler = partial(SimpleHTTPRequestHandler, directory=str(origin.path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with served(origin.path) as address:
+        yield address
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["get", "import"])
 def test_another_project_gets_weights_from_a_server(
     verb: str, origin: Workspace, project: Workspace, address: str
@@ -106,6 +98,7 @@ def test_another_project_gets_weights_from_a_server(
         assert (project.path / "gn.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_network_is_used_in_python(origin: Workspace, tmp_path: Path) -> None:
     reader = clone(origin.path, tmp_path / "reader")
     reader.run("dvc", "pull", WEIGHTS)
@@ -134,10 +127,11 @@ def quick(origin: Workspace, tmp_path: Path) -> Workspace:
     made.run("dvc", "repro")
     shutil.rmtree(made.path / "data/remote")
     made.run("dvc", "push")
-    commit(made, "quick")
+    made.commit("quick")
     return made
 
 
+@pytest.mark.slow
 def test_experiments_are_shown_in_a_narrow_terminal_and_outlive_a_cleaning(
     quick: Workspace,
 ) -> None:
@@ -157,6 +151,7 @@ def test_experiments_are_shown_in_a_narrow_terminal_and_outlive_a_cleaning(
     assert '"val": 8' in (quick.path / "data/runs/main/metrics.json").read_text()
 
 
+@pytest.mark.slow
 def test_a_pull_request_is_reported_on_where_nothing_was_run(
     quick: Workspace, tmp_path: Path
 ) -> None:
@@ -166,7 +161,7 @@ def test_a_pull_request_is_reported_on_where_nothing_was_run(
     quick.run("dvc", "repro")
     shutil.rmtree(quick.path / "data/remote")
     quick.run("dvc", "push")
-    commit(quick, "change")
+    quick.commit("change")
     reader = clone(quick.path, tmp_path / "reader")
     workflow = yaml.safe_load((ROOT / ".ci/report.yaml").read_text())
     commands = [step.get("run", "") for step in workflow["jobs"]["report"]["steps"]]

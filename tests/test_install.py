@@ -5,15 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 import zipfile
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Workspace
+from conftest import ROOT, Workspace, served
 
 from normlab.utils import files
 
@@ -76,11 +73,8 @@ def mirror(tmp_path: Path) -> Iterator[str]:
     folder = tmp_path / "index"
     wheel(folder, "uv", version[1], {f"uv-{version[1]}.data/scripts/uv": uv.read_bytes()})
     wheel(folder, "probe", "1.0", {"probe.py": b"SOURCE = 'the mirror'"})
-    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with served(folder) as address:
+        yield address
 
 
 #: pip's configuration file, and variables; {} is the address of the mirror
@@ -100,6 +94,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "variables"), SETTINGS.values(), ids=SETTINGS)
 def test_packages_come_from_where_pip_looks(
     file: str, variables: dict[str, str], install: Install, mirror: str

@@ -34,8 +34,7 @@ def test_two_clones_come_to_the_same_lock(finished: Workspace, tmp_path: Path) -
 
 def test_git_leaves_line_ends_as_dvc_hashed_them(workspace: Workspace, tmp_path: Path) -> None:
     """core.autocrlf, which Git for Windows sets, would make every file another."""
-    workspace.run("git", "add", "--all")
-    workspace.run("git", "commit", "--quiet", "-m", "all")
+    workspace.commit("all")
     other = tmp_path / "other"
     workspace.run("git", "clone", "--quiet", "-c", "core.autocrlf=true", ".", str(other))
     for name in ("params.yaml", "src/normlab/training/loop.py", "data/repeats/README.md"):
@@ -57,19 +56,17 @@ def test_figures_do_not_depend_on_the_users_settings(finished: Workspace, tmp_pa
 
 
 @pytest.mark.slow
-def test_of_two_repros_at_once_one_may_be_killed(workspace: Workspace, tmp_path: Path) -> None:
+def test_of_two_repros_at_once_one_may_be_killed(with_data: Workspace, tmp_path: Path) -> None:
     """The other's results stand, and the next `dvc repro` completes the lock."""
+    workspace = with_data
     workspace.set(train__epochs=6)
-    workspace.run("dvc", "repro", "split")
-    reference = Workspace(tmp_path / "reference")
-    shutil.copytree(workspace.path, reference.path)
-    reference.run("dvc", "repro")
+    reference = workspace.copy(tmp_path / "reference")
+    reference.run("dvc", "repro", *(f"{stage}@{run}" for run in ("main", "bn") for stage in CHAIN))
 
     def start(run: str) -> subprocess.Popen[bytes]:
         targets = [f"{stage}@{run}" for stage in CHAIN]
-        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item"]
         return subprocess.Popen(
-            [*command, *targets],
+            ["dvc", "--wait-for-lock", "repro", "--single-item", *targets],
             cwd=workspace.path,
             env=workspace.environment,
             stdout=subprocess.DEVNULL,
@@ -94,7 +91,7 @@ def test_of_two_repros_at_once_one_may_be_killed(workspace: Workspace, tmp_path:
     ran = workspace.run("dvc", "repro").stdout
     assert "main: resumes after epoch " in ran
     assert "train@bn' didn't change" in ran
-    assert outputs(workspace) == expected
+    assert outputs(workspace).items() >= expected.items()
     assert "up to date" in workspace.run("dvc", "status").stdout
 
 
@@ -118,8 +115,7 @@ def test_a_fleet_shares_the_work_and_trains_nothing_twice(
         worker.run("dvc", "repro", "split")  # the images are not on the remote
     processes = {
         run: subprocess.Popen(
-            [sys.executable, "-m", "dvc", "repro", "--pull", "--allow-missing",
-             *(f"{stage}@{run}" for stage in CHAIN)],
+            ["dvc", "repro", "--pull", "--allow-missing", *(f"{stage}@{run}" for stage in CHAIN)],
             cwd=worker.path, env=worker.environment, stdout=subprocess.PIPE, text=True,
         )
         for run, worker in workers.items()
@@ -207,8 +203,7 @@ def merge(workspace: Workspace) -> Callable[..., tuple[int, str]]:
             start = [] if branch == "base" else ["base"]
             workspace.run("git", "checkout", "--quiet", "-b", branch, *start)
             (workspace.path / "dvc.lock").write_text(dumps_yaml(content))
-            workspace.run("git", "add", "--all")
-            workspace.run("git", "commit", "--quiet", "-m", branch)
+            workspace.commit(branch)
         workspace.run("git", "checkout", "--quiet", "ours")
         done = workspace.run("git", "merge", "--quiet", "theirs", check=False)
         return done.returncode, done.stdout + done.stderr

@@ -128,6 +128,7 @@ def test_every_run_is_in_the_chart_of_logs() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_plots_show_needs_no_pulled_data_and_shows_a_log_that_grows(tmp_path: Path) -> None:
     made = copy_repository(tmp_path / "repository")
     log = made.path / "data/runs/bn/log.csv"
@@ -158,6 +159,7 @@ def test_plots_show_draws_every_chart_without_a_network(
     assert min(seen.pictures) > 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1000])
 @pytest.mark.parametrize(
     ("chosen", "count"),
@@ -177,6 +179,7 @@ def test_the_report_is_drawn_and_nowhere_wider_than_its_window(
     assert seen.shown.count(0) == 2  # charts of errors and of quantiles stand in their place
 
 
+@pytest.mark.slow
 def test_curves_can_be_read_off(chromium: str, tmp_path: Path) -> None:
     seen = look(chromium, tmp_path, report(tmp_path, Study([SEVERAL[0], *RESULTS[1:]])))
     assert seen.tooltip == [
@@ -191,6 +194,7 @@ def test_curves_can_be_read_off(chromium: str, tmp_path: Path) -> None:
     assert seen.after == [1, 0.1, 0.1, 0.1]
 
 
+@pytest.mark.slow
 def test_without_scripts_all_pictures_show(chromium: str, tmp_path: Path) -> None:
     page = report(tmp_path, Study(RESULTS))
     content = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import refused
 from PIL import Image
 
 from normlab.sources.pictures import below, decode
@@ -36,13 +37,7 @@ def tiff(path: Path, values: np.ndarray, bits: int, sample_format: int, black: i
 
 
 def refusal(path: Path) -> str:
-    with pytest.raises(NormlabError) as raised:
-        decode(path)
-    line = str(raised.value)
-    assert line.startswith(f"{path}: ")
-    assert line.splitlines() == [line]
-    assert "object at 0x" not in line
-    return line.removeprefix(f"{path}: ")
+    return refused(lambda: decode(path)).removeprefix(f"{path}: ")
 
 
 def fail(error: OSError) -> None:

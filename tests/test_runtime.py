@@ -1,6 +1,5 @@
 """What a training runs on: when it compiles, what it refuses, how it treats memory."""
 
-import os
 import platform
 from pathlib import Path
 
@@ -32,6 +31,7 @@ def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
     return "error: no OpenMP" if request.param == "no OpenMP" else f"{compiler}"
 
 
+@pytest.mark.slow
 def test_auto_compiles_what_is_long_enough_to_pay_for_it() -> None:
     if fault := runtime.compiler_fault(torch.device("cpu")):
         pytest.skip(fault)
@@ -42,32 +42,31 @@ def test_auto_compiles_what_is_long_enough_to_pay_for_it() -> None:
     assert not runtime.make_runtime("float32", False, LONG).compiles
 
 
+@pytest.mark.slow
 def test_with_a_broken_compiler_auto_warns_in_one_line_and_true_is_refused(
     broken: str, workspace: Workspace
 ) -> None:
     """In a process of its own: PyTorch keeps which compiler it has found."""
     code = """
+import os
 from normlab.compute import runtime
+from normlab.utils.errors import run_app
+given = dict(os.environ)
 runtime.make_runtime("float32", "auto", 1e9)  # would not compile anyway
 assert not runtime.make_runtime("float32", "auto", 1e16).compiles
 from torch.optim import SGD  # imports the compiler
-"""
-    [line] = workspace.run("python", "-c", code).stderr.splitlines()
-    assert line.startswith("warning: ")
-    assert broken in line
-    assert line.endswith("; continuing without torch.compile, slower")
-    workspace.environment.update(os.environ)
-    code = """
-from normlab.utils.errors import run_app
-from normlab.compute import runtime
+os.environ |= given
 run_app(lambda: runtime.make_runtime("float32", True, 1e9))
 """
     done = workspace.run("python", "-c", code, check=False)
     assert done.returncode == 1
-    [line] = done.stderr.splitlines()
-    assert line.startswith("error: compute.compile = True: ")
-    assert broken in line
-    assert line.endswith("; use compute.compile = auto")
+    warning, error = done.stderr.splitlines()
+    assert warning.startswith("warning: ")
+    assert warning.endswith("; continuing without torch.compile, slower")
+    assert error.startswith("error: compute.compile = True: ")
+    assert error.endswith("; use compute.compile = auto")
+    assert broken in warning
+    assert broken in error
 
 
 def test_bfloat16_without_its_instructions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,6 +92,7 @@ for keep in (lambda: None, runtime.keep_memory):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries than glibc")
 def test_freed_memory_is_kept_for_the_next_step(workspace: Workspace) -> None:
     default, kept = map(int, workspace.run("python", "-c", FAULTS).stdout.split())

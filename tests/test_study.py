@@ -380,6 +380,7 @@ def test_dvc_may_be_set_to_work_without_git(tmp_path: Path) -> None:
     study.require_git(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_stage_runs_by_the_python_of_the_repository(workspace: Workspace, tmp_path: Path) -> None:
     """DVC that was started by its path takes the `python` of PATH, which may lack packages."""
     venv.create(tmp_path / "bare", symlinks=True)
