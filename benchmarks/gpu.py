@@ -8,7 +8,7 @@ The columns of benchmarks/gpu.csv, each row of which is written as soon as it is
 - fraction_of_convolutions: against the network's convolutions alone, forward and backward, as one
   CUDA graph, in the precision's memory format.
 - epoch_s, outside: of the first norm, seconds of an epoch of CIFAR-10's size, and the fraction of
-  it outside the steps: validation, the log, saving.
+  it outside steps and validation.
 
 See turns.py for how it is measured. Without a GPU it runs on the CPU, which shows that it works.
 """
@@ -33,7 +33,7 @@ MEASURE_S = 0.3  #: how long the steps of one measurement take, about
 
 
 def epoch(norm: str, batch_size: int, precision: str, compiled: bool, images: int) -> turns.Steps:
-    """Yields the seconds of an epoch."""
+    """Yields the seconds of an epoch, and of the validation in it."""
     runtime = make_runtime(precision, compiled, 0)
     data, val = loops.random_images(images), loops.random_images(images // 4)
     trainer = loops.make_trainer(norm, batch_size, runtime, data, val=val, epochs=3)
@@ -41,7 +41,8 @@ def epoch(norm: str, batch_size: int, precision: str, compiled: bool, images: in
         os.environ[SCRATCH] = folder
         with Scratch("benchmark", "key") as scratch:
             trained = train_to_end(trainer, scratch)
-    yield statistics.median(trained.environment[0]["seconds"][1:])
+    whole = statistics.median(trained.environment[0]["seconds"][1:])
+    yield whole, turns.seconds(trainer.evaluate)
 
 
 def main(
@@ -69,7 +70,7 @@ def main(
         a_step = turns.seconds(turns.work, groups[names[0]], 8) / 8
         count = max(4, min(2000, int(MEASURE_S / a_step)))
         groups["epoch"] = turns.start(epoch, names[0], batch_size, precision, compiled, images)
-        [epoch_s] = turns.work(groups["epoch"], 1)
+        [(epoch_s, validation_s)] = turns.work(groups["epoch"], 1)
         for name in names:
             beside = {part: groups[part] for part in (name, "loop", "limit")}
             found = turns.rates(beside, batch_size, count, rounds)
@@ -83,7 +84,7 @@ def main(
                 vs_naive_loop=turns.ratio(found[name], found["loop"]),
                 fraction_of_convolutions=turns.ratio(found[name], found["limit"]),
                 epoch_s=epoch_s if first else "",
-                outside=round(1 - images / rate / epoch_s, 3) if first else "",
+                outside=round(1 - (images / rate + validation_s) / epoch_s, 3) if first else "",
             )
         turns.end(groups)
 
