@@ -211,12 +211,13 @@ def test_a_rehearsal_leaves_no_trace(images: Make) -> None:
 
 
 @pytest.mark.slow
-def test_compiled_and_plain_training_agree(
-    images: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # What was compiled with another ATEN_CPU_CAPABILITY is found in a cache, and gives NaN.
-    monkeypatch.setenv(runtime.COMPILER_CACHE, str(tmp_path))
+def test_compiled_and_plain_training_agree(images: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._dynamo.utils import counters  # takes as long to import as torch
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    # PyTorch takes what is in its cache for another ATEN_CPU_CAPABILITY too, and computes NaN.
+    own = f"{cache_dir()}-{torch.backends.cpu.get_cpu_capability()}"
+    monkeypatch.setenv(runtime.COMPILER_CACHE, own)
 
     rows = []
     for compiles in (False, True):
