@@ -7,13 +7,16 @@ are never read.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from benchmarks.turns import Names
 from normlab.compute.runtime import make_runtime
 from normlab.config import params, paths
 from normlab.data import images, split
@@ -24,7 +27,6 @@ from normlab.utils.errors import NormlabError, run_command
 
 PATH = Path("benchmarks/recipe.csv")
 KEY = ("norm", "batch_size", "epochs", "precision", "seed", "change")
-FIELDS = (*KEY, "val_accuracy", "train_error")
 AVERAGE_IMAGES = 64_000  #: over how many images the weights are averaged, about
 
 
@@ -43,25 +45,15 @@ def nesterov(trainer: Trainer) -> None:
         group["nesterov"] = True
 
 
-class Average:
-    """An exponential average of the weights and running statistics, step by step."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer, self._next = trainer, trainer.steps.next
-        self.share = trainer.steps.batch_size / AVERAGE_IMAGES  #: of a step's values in the average
-        self.values = {n: v.clone() for n, v in trainer.model.state_dict().items()}
-        trainer.steps.next = self.next  # type: ignore[method-assign]
-
-    def next(self) -> None:
-        self._next()
-        for name, value in self.trainer.model.state_dict().items():
-            if value.is_floating_point():
-                self.values[name].lerp_(value, self.share)
-
-    def error(self) -> float:
-        """Validation error of the averaged weights, which stay in the trainer."""
-        self.trainer.model.load_state_dict(self.values)
-        return float(self.trainer.evaluate()[1])
+def averaged(trainer: Trainer) -> AveragedModel:
+    """An exponential average of the weights and running statistics, which every step updates."""
+    fraction = trainer.steps.batch_size / AVERAGE_IMAGES  # of a step's values in the average
+    average = AveragedModel(
+        trainer.model, multi_avg_fn=get_ema_multi_avg_fn(1 - fraction), use_buffers=True
+    )
+    step = trainer.steps.next
+    trainer.steps.next = lambda: (step(), average.update_parameters(trainer.model))  # type: ignore
+    return average
 
 
 Change = tuple[dict[str, object], Callable[[Trainer], None] | None]
@@ -76,60 +68,58 @@ CHANGES: dict[str, Change] = {
 }
 
 
-def trial(
-    norm: str, batch_size: int, epochs: int, precision: str, seed: int, change: str
-) -> list[dict[str, Any]]:
-    """Rows of FIELDS of one training; that of the recipe itself gives its average's, too."""
-    row = dict(zip(KEY, (norm, batch_size, epochs, precision, seed, change), strict=True))
-    values, adjust = CHANGES[change]
+def trial(key: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of one training; that of the recipe itself gives its average's, too."""
+    values, adjust = CHANGES[key["change"]]
+    epochs, precision = key["epochs"], key["precision"]
     config = params.load()
     update = {"epochs": epochs, "patience": epochs, "warmup_epochs": 3.0, "precision": precision}
     train = config.train.model_copy(update={**update, **values})
     data = images.read(paths.TRAIN_IMAGES)
     parts = split.read(paths.SPLIT, len(data))
     config = config.model_copy(update={"train": train})
-    job = make_job("trial", norm, batch_size, seed, config, data, parts)
+    job = make_job("trial", key["norm"], key["batch_size"], key["seed"], config, data, parts)
     torch.compiler.reset()  # it would stop compiling after a few trials
     runtime = make_runtime(precision, "auto", flops(job, len(parts.train)))
     trainer = Trainer(job, data[parts.train], data[parts.val], runtime)
     if adjust:
         adjust(trainer)
-    average = Average(trainer) if change == "the recipe" else None
+    average = averaged(trainer) if key["change"] == "the recipe" else None
     for epoch in range(1, epochs + 1):
         log = trainer.train_epoch(epoch).row
         if not is_finite(log):  # diverged
-            return [row | {"val_accuracy": math.nan, "train_error": math.nan}]
-        print(f"{norm}, {change}: epoch {epoch}/{epochs}  {1 - log['val_error']:.2%}", flush=True)
-    row |= {"val_accuracy": round(1 - log["val_error"], 4), "train_error": log["train_error"]}
+            return [{**key, "val_accuracy": math.nan, "train_error": math.nan}]
+        accuracy = round(1 - log["val_error"], 4)
+        print(f"{key['norm']}, {key['change']}: epoch {epoch}/{epochs}  {accuracy:.2%}", flush=True)
+    row = {**key, "val_accuracy": accuracy, "train_error": log["train_error"]}
     if not average:
         return [row]
-    averaged = {"change": "average of the weights", "val_accuracy": round(1 - average.error(), 4)}
-    return [row, row | averaged]
+    trainer.model.load_state_dict(average.module.state_dict())
+    accuracy = round(1 - float(trainer.evaluate()[1]), 4)
+    return [row, row | {"change": "average of the weights", "val_accuracy": accuracy}]
 
 
 def main(
-    norms: Annotated[str, typer.Option(help="comma-separated")] = "bn,gn,nn",
-    changes: Annotated[str, typer.Option(help="comma-separated")] = ",".join(CHANGES),
+    norms: Names = "bn,gn,nn",
+    changes: Annotated[str, typer.Option(help="comma-separated; by default all")] = "",
     batch_size: Annotated[int, typer.Option(min=1)] = 128,
     epochs: Annotated[int, typer.Option(min=11)] = 20,
-    precision: Annotated[str, typer.Option(help="float32 or bfloat16")] = "bfloat16",
+    precision: Literal["float32", "bfloat16"] = "bfloat16",
     seed: Annotated[int, typer.Option(help="of weights and batches; the split stays")] = 1,
 ) -> None:
-    chosen_norms, chosen_changes = norms.split(","), changes.split(",")
-    for option, chosen, allowed in (
-        ("norms", chosen_norms, NORMS),
-        ("changes", chosen_changes, CHANGES),
-        ("precision", [precision], ("float32", "bfloat16")),
+    chosen = changes.split(",") if changes else [*CHANGES]
+    for option, names, allowed in (
+        ("norms", norms.split(","), NORMS),
+        ("changes", chosen, CHANGES),
     ):
-        for value in chosen:
-            if value not in allowed:
-                raise NormlabError(f"--{option}: {value}: must be one of {', '.join(allowed)}")
-    for change in chosen_changes:
-        for norm in chosen_norms:
-            key = (norm, batch_size, epochs, precision, seed, change)
-            if all(tuple(row[name] for name in KEY) != tuple(map(str, key)) for row in read()):
-                rows = trial(*key)
-                files.write_csv(PATH, read() + rows, FIELDS)  # others may have written meanwhile
+        if unknown := [name for name in names if name not in allowed]:
+            raise NormlabError(f"--{option}: {unknown[0]}: must be one of {', '.join(allowed)}")
+    for change, norm in product(chosen, norms.split(",")):
+        key = dict(zip(KEY, (norm, batch_size, epochs, precision, seed, change), strict=True))
+        done = [{name: row[name] for name in KEY} for row in read()]
+        if {name: str(value) for name, value in key.items()} not in done:
+            rows = trial(key)
+            files.write_csv(PATH, read() + rows)  # others may have written meanwhile
 
 
 def read() -> list[dict[str, Any]]:

@@ -1,36 +1,47 @@
-"""PyTorch's own layers, which ours are compared with."""
+"""Layers that ours are compared with: PyTorch's own, and equations as they are usually typed in."""
 
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 GROUPS = 4  #: of the layer for gn
 
 
-class BatchInstance(nn.Module):
-    """Batch-instance normalization out of PyTorch's two functions, in training mode."""
+class PlainNorm(nn.Module):
+    """The equation of `norm` in training mode, each statistic by itself."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, norm: str, channels: int) -> None:
         super().__init__()
-        self.gate = nn.Parameter(torch.ones(channels))
+        self.norm = norm
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
+        self.gate = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, weight, bias = (p[:, None, None] for p in (self.gate, self.weight, self.bias))
+        if self.norm == "nn":
+            return x
         wide = x.float()
-        batch = F.batch_norm(wide, None, None, training=True)
-        mixed = gate * batch + (1 - gate) * F.instance_norm(wide)
-        return (mixed * weight + bias).to(x.dtype)
+        gate, weight, bias = (p[:, None, None] for p in (self.gate, self.weight, self.bias))
+        if self.norm == "gn":
+            y = standardize(wide.unflatten(1, (GROUPS, -1)), 2, 3, 4).flatten(1, 2)
+        elif self.norm == "bin":
+            y = gate * standardize(wide, 0, 2, 3) + (1 - gate) * standardize(wide, 2, 3)
+        else:
+            y = standardize(wide, *{"bn": (0, 2, 3), "in": (2, 3), "ln": (1, 2, 3)}[self.norm])
+        return (y * weight + bias).to(x.dtype)
 
 
-#: by the name of ours, of so many channels
-LAYERS: dict[str, Callable[[int], nn.Module]] = {
+def standardize(x: Tensor, *dims: int) -> Tensor:
+    mean = x.mean(dims, keepdim=True)
+    var = ((x - mean) ** 2).mean(dims, keepdim=True)
+    return (x - mean) / torch.sqrt(var + 1e-5)
+
+
+#: PyTorch's layers by the name of ours, of so many channels
+TORCH_LAYERS: dict[str, Callable[[int], nn.Module]] = {
     "bn": nn.BatchNorm2d,
     "in": lambda channels: nn.InstanceNorm2d(channels, affine=True),
-    "bin": BatchInstance,
     "ln": lambda channels: nn.GroupNorm(1, channels),
     "gn": lambda channels: nn.GroupNorm(GROUPS, channels),
 }

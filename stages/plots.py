@@ -8,21 +8,11 @@ from normlab.utils import files
 
 def main() -> None:
     config = params.load()
-    setup = {
-        "dataset": config.dataset,
-        "seed": config.seed,
-        "split": config.split.model_dump(),
-        "comparison": config.comparison.model_dump(),
-        "model": config.model.model_dump(),
-        "norms": config.norms,
-        "train": config.train.model_dump(),
-        "repeat": config.repeat.model_dump(),
-    }
-    study = results.load(setup)
+    study = results.load(config)
     with files.atomic_folder(paths.RESULTS) as folder:
         results.write_tables(folder, study)
         figures.draw_all(folder / "figures", study, config.plots.dpi)
-        html.write(folder, study, setup)
+        html.write(folder, study, config)
     results.show_summary(paths.RESULTS)
 
 

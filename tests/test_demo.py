@@ -11,6 +11,7 @@ from dvc.utils.hydra import apply_overrides
 
 from normlab.cli import demo, study
 from normlab.config import params
+from normlab.training.resume import lock
 from normlab.utils import files
 from normlab.utils.errors import NormlabError
 from normlab.utils.progress import EpochLine
@@ -95,14 +96,16 @@ def test_a_folder_of_other_files_is_no_demo(
 ) -> None:
     monkeypatch.setenv("NORMLAB_SCRATCH", "projects")
     files.write_text("projects/demo/src/thesis", "years of work")
-    with pytest.raises(NormlabError, match=r"^projects/demo: holds other files; set NORMLAB_"):
+    with pytest.raises(NormlabError, match=r"^projects/demo: contains other files; set NORMLAB_"):
         demo.run(1)
     assert [path.name for path in Path("projects/demo").rglob("*")] == ["src", "thesis"]
 
 
 def test_two_demos_at_once_are_refused(download: Workspace) -> None:
-    copy = Path(".scratch/demo")
-    with demo.locked(copy), pytest.raises(NormlabError, match=r"^another demo is running in "):
+    with (
+        lock(Path(".scratch/demo")),
+        pytest.raises(NormlabError, match=r"^another demo is running in "),
+    ):
         demo.run(1)
 
 

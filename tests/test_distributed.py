@@ -179,7 +179,7 @@ def test_a_killed_process_ends_all_with_one_line_and_another_number_goes_on(
     errors = [line for line in lines if not line.startswith("bn: epoch")]
     assert errors == [
         "error: process 1 of 2 ended with SIGKILL (exit code -9); the others were ended; "
-        "`dvc repro` goes on from the last whole epoch"
+        "`dvc repro` resumes after the last whole epoch"
     ]
 
     with_data.set(compute__devices=1)

@@ -29,12 +29,12 @@ def error_of(app: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> s
     ("number", "advice"),
     [
         (errno.ENOENT, "check the path, and run from the repository's root"),
-        (errno.ENOSPC, "make space on its disk"),
-        (errno.EDQUOT, "make space within your quota of its disk"),
+        (errno.ENOSPC, "free some space on its disk"),
+        (errno.EDQUOT, "free some of your quota on its disk"),
         (errno.EACCES, "check the permissions there"),
         (errno.EROFS, "its disk is read-only; use another"),
-        (errno.ENOTDIR, "a file stands where a folder is needed; move it away"),
-        (errno.EEXIST, "something stands there already; move it away"),
+        (errno.ENOTDIR, "a file is where a folder is needed; move it away"),
+        (errno.EEXIST, "it exists already; move it away"),
     ],
 )
 def test_an_error_of_the_system_names_the_file_and_fits(
@@ -88,7 +88,7 @@ def test_on_a_full_disk_the_file_is_named_and_the_old_one_stays(
     path = tmp_path / "results.csv"
     path.write_text("old")
     line = error_of(lambda: write(path), capsys)
-    assert line == f"{path}: No space left on device; make space on its disk"
+    assert line == f"{path}: No space left on device; free some space on its disk"
     assert [place.read_text() for place in tmp_path.iterdir()] == ["old"]
 
 
@@ -209,7 +209,7 @@ def test_an_error_is_told_though_nobody_reads_the_output() -> None:
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_output_that_cannot_be_written_is_an_error(unbuffered: str) -> None:
     done = shell(f'{sys.executable} -c "$PRINTS" 1 >/dev/full', PYTHONUNBUFFERED=unbuffered)
-    assert done.stderr == "error: No space left on device; make space on its disk\n"
+    assert done.stderr == "error: No space left on device; free some space on its disk\n"
     assert done.returncode == 1
 
 

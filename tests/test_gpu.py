@@ -1,14 +1,15 @@
 """The CUDA path on a real GPU: `pytest -m gpu` where there is one."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from benchmarks import throughput
-from benchmarks.references import GROUPS, LAYERS
+from benchmarks import loops
+from benchmarks.references import GROUPS, TORCH_LAYERS, PlainNorm
 from normlab.compute.runtime import make_runtime
 from normlab.norms.base import make_norm
 from normlab.norms.names import NORMS
@@ -20,6 +21,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
 ]
+LAYERS = {**TORCH_LAYERS, "bin": partial(PlainNorm, "bin")}  #: PyTorch has none for bin
 #: of a layer's difference from PyTorch's, relative to the largest value; the gradient of BIN's
 #: gate is a sum of many differences, so it is the least exact
 LIMITS = {"float32": 1e-3, "bfloat16": 2e-2}
@@ -30,7 +32,7 @@ def trainer(norm: str, precision: str, compiled: bool = True, epochs: int = 3) -
     """A training of some 12 steps an epoch, the last one smaller."""
     images, val = digits.load()
     runtime = make_runtime(precision, compiled, 0)
-    return throughput.make_trainer(norm, 128, runtime, images, val=val, epochs=epochs)
+    return loops.make_trainer(norm, 128, runtime, images, val=val, epochs=epochs)
 
 
 def weights(trained: Trainer) -> list[torch.Tensor]:
@@ -39,7 +41,7 @@ def weights(trained: Trainer) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("precision", LIMITS)
 @pytest.mark.parametrize("norm", LAYERS)
-def test_a_layer_is_that_of_pytorch(norm: str, precision: str) -> None:
+def test_a_layer_is_the_reference(norm: str, precision: str) -> None:
     torch.manual_seed(0)
     runtime = make_runtime(precision, False, 0)
     x = torch.randn(32, 16, 32, 32, device=runtime.device, dtype=getattr(torch, precision))
@@ -110,7 +112,7 @@ def test_a_killed_training_resumes_to_the_same_bytes(
                     raise KeyboardInterrupt
 
             monkeypatch.setattr(Scratch, "save", save)
-            made = throughput.make_trainer(
+            made = loops.make_trainer(
                 "bin", 128, runtime, images, val=val, epochs=4, optimizer=optimizer
             )
             with Scratch(f"run-{kills}", "key") as scratch:

@@ -188,7 +188,7 @@ def test_what_is_no_lock_is_refused_and_nothing_is_written(
     for content in ("<<<<<<< a conflict", "a", "3", "stages: {}", "schema: '3.0'\nstages: {}"):
         paths[2].write_text(content)
         before = paths[1].read_bytes()
-        with pytest.raises(NormlabError, match=r"is no dvc\.lock|is not YAML"):
+        with pytest.raises(NormlabError, match=r"is not a dvc\.lock|is not YAML"):
             lockfile.merge(*paths)
         assert paths[1].read_bytes() == before
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.references import LAYERS
+from benchmarks.references import TORCH_LAYERS
 from normlab.norms.base import make_norm, norm_class
 from normlab.norms.gn import GroupNorm2d
 from normlab.norms.names import NORMS
@@ -18,7 +18,7 @@ LEARNED = tuple(name for name in NORMS if name not in ("torch_bn", "nn"))
 def pair(name: str, channels: int) -> tuple[nn.Module, nn.Module]:
     """Our norm and PyTorch's, in float64, with the same random scale and shift."""
     torch.manual_seed(channels)
-    ours, theirs = make_norm(name, channels, 4).double(), LAYERS[name](channels).double()
+    ours, theirs = make_norm(name, channels, 4).double(), TORCH_LAYERS[name](channels).double()
     with torch.no_grad():
         theirs.weight.normal_()
         theirs.bias.normal_()

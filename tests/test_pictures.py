@@ -16,7 +16,7 @@ from normlab.utils.errors import NormlabError
 WIDE = np.array([[0, 255, 256], [32767, 32768, 65535]], np.uint16)
 SHOWN = [0, 0, 1, 127, 128, 255]  #: what `WIDE` is in 8 bits
 GREEN = (20, 200, 60)
-NO_IMAGE = "is no image, a damaged one, or of a kind that Pillow does not read"
+NO_IMAGE = "is not an image, damaged, or of a format that Pillow does not read"
 
 
 def written(path: Path, image: Image.Image, kind: str, **options: object) -> Path:
@@ -278,7 +278,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (here / "nowhere.png").symlink_to("nowhere")
     names = ("a.png", "deep/b.png", "nowhere.png", "there/c.png")
     assert below(here, fail) == [here / name for name in names]
-    assert refusal(here / "nowhere.png") == "is a link that leads nowhere"
+    assert refusal(here / "nowhere.png") == "is a broken link"
 
 
 def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "b.png")
     told: list[str] = []
     assert below(tmp_path, lambda error: told.append(str(error))) == [tmp_path / "a.png"]
-    assert told == [f"{tmp_path}/b.png: is no file, but a pipe, a socket or a device"]
+    assert told == [f"{tmp_path}/b.png: is not a regular file"]
 
 
 def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path) -> None:

@@ -88,10 +88,10 @@ def test_predictions_are_those_of_evaluate(inside: Workspace, pictures: Path) ->
     assert len(found) == 30
     others = 0  # of a class as probable as that of evaluate, whose batch is rounded otherwise
     for prediction in found:
-        row = known[int(prediction.file.stem)]
-        assert row["actual"] == prediction.file.parent.name
-        others += row["predicted"] != prediction.label
-        assert 0.1 <= prediction.probability <= 1
+        row = known[int(prediction["file"].stem)]
+        assert row["actual"] == prediction["file"].parent.name
+        others += row["predicted"] != prediction["class"]
+        assert 0.1 <= prediction["probability"] <= 1
     assert others <= 1
 
 
@@ -121,7 +121,7 @@ def test_other_sizes_and_modes_are_taken_with_a_notice(
     image.resize((128, 128), Image.Resampling.NEAREST).save(tmp_path / "5.tiff")
     paths = sorted(tmp_path.glob("[1-5].*"))
     found = predict.predict("main", paths, predict.Failures())
-    assert [prediction.file.stem for prediction in found] == list("12345")
+    assert [prediction["file"].stem for prediction in found] == list("12345")
     assert capsys.readouterr().err == "resized to 32x32: 1 of 5 images\n"
     for path in paths[:4]:
         pixels, _ = predict.read(path)
@@ -145,7 +145,7 @@ def test_wrong_input_gives_one_line(
     assert capsys.readouterr().err.startswith(f"{missing}: No such file or directory; ")
     (folder / ".hidden.png").touch()
     assert refusal("main", folder) == NOTHING
-    assert capsys.readouterr().err == f"{folder}: holds no image files\n"
+    assert capsys.readouterr().err == f"{folder}: contains no image files\n"
 
 
 def test_what_cannot_be_classified_is_told_and_the_others_are_classified(
@@ -170,10 +170,10 @@ def test_what_cannot_be_classified_is_told_and_the_others_are_classified(
     assert list(told) == [str(folder / name) for name in ("e.txt", "f.pdf", "b.heic", "c.mpg",
                                                           "d.png")]  # fmt: skip
     assert told[str(folder / "e.txt")].startswith("skipped, ")
-    assert "of a kind that Pillow does not read" in told[str(folder / "b.heic")]
+    assert "of a format that Pillow does not read" in told[str(folder / "b.heic")]
     assert told[str(folder / "c.mpg")].startswith("cannot be decoded as MPEG (")
     assert told[str(folder / "d.png")].startswith("cannot be decoded as PNG (")
-    assert last == "error: could not be classified: 3, each named above"
+    assert last == "error: files that could not be classified: 3, see above"
 
 
 def test_files_that_are_no_images_by_their_ending_are_no_failure(
@@ -183,7 +183,7 @@ def test_files_that_are_no_images_by_their_ending_are_no_failure(
     predict.run("main", [folder], None)
     printed = capsys.readouterr()
     assert printed.out.count("\n") == 2
-    assert printed.err == f"{folder}/labels.csv: skipped, for its name has no ending of an image\n"
+    assert printed.err == f"{folder}/labels.csv: skipped, its extension is not that of an image\n"
 
 
 @pytest.mark.parametrize(
@@ -192,9 +192,9 @@ def test_files_that_are_no_images_by_their_ending_are_no_failure(
         ("work", "is a folder; name a file"),
         ("to-work", "is a folder; name a file"),
         ("missing/out.csv", "there is no folder "),
-        ("holiday/a.png", "is an image, which would be lost; name another file"),
-        ("holiday/b", "is an image, which would be lost; name another file"),
-        ("other.JPG", "is an image, which would be lost; name another file"),
+        ("holiday/a.png", "would overwrite an image; name another file"),
+        ("holiday/b", "would overwrite an image; name another file"),
+        ("other.JPG", "would overwrite an image; name another file"),
     ],
 )
 def test_a_csv_that_would_cost_more_than_a_csv_is_refused_before_the_work(
@@ -342,7 +342,7 @@ def test_weights_that_are_nowhere_name_the_command_that_trains_them(
         cache.rename(tmp_path / "cache")
         line = refusal("gn", tmp_path)
         assert line.startswith(
-            "data/weights/gn.safetensors: not here, and `dvc pull` did not bring it (failed"
+            "data/weights/gn.safetensors: not found, and `dvc pull` did not fetch it (failed"
         )
         assert line.endswith("; `dvc repro evaluate@gn` trains it")
     finally:

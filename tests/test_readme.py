@@ -53,10 +53,10 @@ def test_a_table_follows_its_source(place: Path) -> None:
 
 
 def test_numbers_of_a_column_have_equally_many_decimals(tmp_path: Path) -> None:
-    rows = [dict.fromkeys(readme.JOBS, "1") | {"norm": "bn", "gain": g} for g in ("1.25", "1")]
-    files.write_csv(tmp_path / "jobs.csv", rows, tuple(rows[0]))
-    text = readme.renewed(f"<!-- jobs {tmp_path / 'jobs.csv'} -->\n<!-- end -->")
-    assert "| 1 | bn | 1 | 1 | 1.25 |\n| 1 | bn | 1 | 1 | 1.00 |" in text
+    rows = [{"norm": "bn", "batch_size": 8, "other": 1, "gain": gain} for gain in (1.25, 1)]
+    files.write_csv(tmp_path / "jobs.csv", rows)
+    text = readme.renewed(f"<!-- speed {tmp_path / 'jobs.csv'} -->\n<!-- end -->")
+    assert "| 8 | bn | 1.25 |\n| 8 | bn | 1.00 |" in text
 
 
 def test_trials_stand_by_length_batch_size_and_norm_with_a_column_a_change(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_trials_stand_by_length_batch_size_and_norm_with_a_column_a_change(tmp_p
 
 def test_an_unknown_table_is_named() -> None:
     with pytest.raises(
-        NormlabError, match="<!-- other x -->: must be one of jobs, recipe, results, speed"
+        NormlabError, match="<!-- other x -->: must be one of recipe, results, speed"
     ):
         readme.renewed("<!-- other x -->\n<!-- end -->")
 

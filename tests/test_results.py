@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +32,12 @@ from normlab.report.results import (
 from normlab.utils import files
 from normlab.utils.errors import NormlabError
 
-SETUP = params.load(ROOT / "params.yaml").model_dump() | {
-    "repeat": {"seeds": [1, 2, 3], "batch_sizes": [2, 128]}
-}
+CONFIG = params.load(ROOT / "params.yaml")
+
+
+def repeating(seeds: Sequence[int] = (), batch_sizes: Sequence[int] = ()) -> params.Params:
+    repeat = params.Repeat(seeds=[*seeds], batch_sizes=[*batch_sizes])
+    return CONFIG.model_copy(update={"repeat": repeat})
 
 
 def training(accuracy: float, errors: tuple[float, ...] = (), diverged: bool = False) -> Training:
@@ -152,7 +156,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             rows = [{"epoch": epoch, **row} for epoch in (1, 2)]
             files.write_csv(folder / f"{name}.csv", rows, tuple(rows[0]))
         files.write_csv(folder / "predictions.csv", [], ("actual", "predicted"))
-    for norm, size, seed in results.pipeline.repetitions(SETUP):
+    for norm, size, seed in results.pipeline.repetitions(
+        repeating([1, 2, 3], [2, 128]).model_dump()
+    ):
         record |= {"norm": norm, "batch_size": size, "seed": seed, "log": columns}
         record["test"] = dict.fromkeys(results.KINDS, 0.6 + seed / 10)
         files.write_json(repeat_file(norm, size, seed), record)
@@ -160,7 +166,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def load(**repeat: list[int]) -> Study:
-    return results.load(SETUP | {"repeat": {"seeds": [], "batch_sizes": []} | repeat})
+    return results.load(repeating(**repeat))
 
 
 def test_repetitions_are_those_that_params_ask_for(data: Path) -> None:
@@ -353,7 +359,7 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
 
 def report(folder: Path, study: Study) -> str:
     write_tables(folder, study)
-    html.write(folder, study, SETUP)
+    html.write(folder, study, CONFIG)
     return (folder / "report.html").read_text()
 
 
@@ -408,12 +414,14 @@ def test_several_seeds_give_standard_deviations_and_verdicts(tmp_path: Path) -> 
     page = report(tmp_path, Study([*SEVERAL, repeated(BIN, 0.6, 0.61)]))
     text = plain(prose(page))
     assert "60.00 ± 10.00" in text
-    assert re.search(r"The winner's lead over .+ is not statistically significant\.", text)
+    assert re.search(r"The best run's lead over .+ is not statistically significant\.", text)
     assert "and leave 2 undecided" in text
     assert '<span class="tag undecided">' in page
     apart = [repeated(RESULTS[1], 0.8, 0.81), repeated(RESULTS[0], 0.1, 0.11)]
     text = plain(prose(report(tmp_path, Study(apart))))
-    assert "The winner's lead over PyTorch BN (10.50 ± 0.71 %) is statistically significant" in text
+    assert (
+        "The best run's lead over PyTorch BN (10.50 ± 0.71 %) is statistically significant" in text
+    )
     assert "is not statistically significant" not in text
     assert re.search(
         r"a difference of \+70.00 \(\+.*\) points, which is statistically significant", text
@@ -425,7 +433,7 @@ def test_a_run_of_one_seed_among_others_has_no_verdict(tmp_path: Path) -> None:
     text = plain(prose(report(tmp_path, Study(runs))))
     assert "each trained with 1 to 2 seeds" in text
     assert (
-        "The winner's lead over PyTorch BN (70.50 ± 0.71 %) is statistically significant." in text
+        "The best run's lead over PyTorch BN (70.50 ± 0.71 %) is statistically significant." in text
     )
     assert "lead over Batch-Instance" not in text
 

@@ -62,7 +62,7 @@ run_app(lambda: runtime.make_runtime("float32", True, 1e9))
     assert done.returncode == 1
     warning, error = done.stderr.splitlines()
     assert warning.startswith("warning: ")
-    assert warning.endswith("; going on without torch.compile, slower")
+    assert warning.endswith("; continuing without torch.compile, slower")
     assert error.startswith("error: compute.compile = True: ")
     assert error.endswith("; use compute.compile = auto")
     assert broken in warning

@@ -464,7 +464,7 @@ def test_a_full_disk_gives_one_line_and_no_half_written_file(kib: int, tiny: Wor
     command = f"ulimit -f {kib}; exec {sys.executable} -m stages.{' '.join(RUN)}"
     [line] = tiny.run("bash", "-c", command, check=False).stderr.splitlines()
     assert line.startswith("error: ")
-    assert line.endswith("; raise the limit of a file's size (`ulimit -f`), or use another disk")
+    assert line.endswith("; raise the limit on file sizes (`ulimit -f`), or use another disk")
     after = digest(tiny.path / "data")
     after.pop("runs/bn/log.csv")  # of the epochs before
     assert after == before
@@ -484,7 +484,7 @@ def test_outputs_that_cannot_be_written_give_one_line_and_the_next_start_trains_
     blocked.write_text("in the way")
     [line] = Stage(tiny, *RUN).wait(fails=True).splitlines()
     assert line.startswith("error: data/weights")
-    assert line.endswith("; something stands there already; move it away")
+    assert line.endswith("; it exists already; move it away")
     assert blocked.read_text() == "in the way"
     blocked.unlink()
     again = Stage(tiny, *RUN).wait()

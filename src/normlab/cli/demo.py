@@ -1,9 +1,6 @@
 """The whole pipeline on small images, in a copy beside the user's own work; it needs no Git."""
 
-import fcntl
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from normlab.cli import study
@@ -30,8 +27,6 @@ OVERRIDES = [
     "train.lr=0.03",  # from 0.05 on, no norm fails with some seeds
     "train.crop_padding=0",  # an 8x8 digit, enlarged: moved, it would need more epochs
     "train.flip=false",  # a mirrored digit is another or none
-    "repeat.seeds=[]",
-    "repeat.batch_sizes=[]",
 ]
 
 
@@ -39,12 +34,21 @@ def run(jobs: int | None) -> None:
     """Run the pipeline with OVERRIDES, `jobs` runs at a time, and put its results into FOLDER.
 
     It runs in a copy of the workspace that stays, with the workspace's DVC cache: what is done is
-    not done again. Raises `NormlabError` as `study.run` does, and while another demo runs there.
+    not done again. Raises `NormlabError` as `study.run` does, while another demo runs there, and if
+    the folder is not a demo's.
     """
     from dvc.utils.hydra import apply_overrides
 
+    from normlab.training.resume import lock
+
     copy = scratch_root() / "demo"
-    with locked(copy), files.atomic_folder(FOLDER / RESULTS) as folder:
+    if copy.exists() and any(copy.iterdir()) and not (copy / "lock").exists():
+        raise NormlabError(f"{copy}: contains other files; set {SCRATCH} to another folder")
+    try:
+        running = lock(copy)
+    except BlockingIOError:
+        raise NormlabError(f"another demo is running in {copy}; wait until it has ended") from None
+    with running, files.atomic_folder(FOLDER / RESULTS) as folder:
         copy_pipeline(copy)
         apply_overrides(copy / "params.yaml", OVERRIDES)
         study.run(jobs, copy)
@@ -55,20 +59,6 @@ def run(jobs: int | None) -> None:
         "    dvc exp run -S norm=ln    # another norm for the run main, on CIFAR-10\n"
         "    make study                # the whole study, on CIFAR-10"
     )
-
-
-@contextmanager
-def locked(copy: Path) -> Iterator[None]:
-    """Keep the folder `copy` to this process; raise `NormlabError` if it is not a demo's."""
-    copy.mkdir(parents=True, exist_ok=True)
-    if any(copy.iterdir()) and not (copy / "lock").exists():
-        raise NormlabError(f"{copy}: holds other files; set {SCRATCH} to another folder")
-    with (copy / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise NormlabError(f"another demo is running in {copy}; wait for its end") from None
-        yield
 
 
 def copy_pipeline(target: Path) -> None:

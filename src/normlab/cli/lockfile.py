@@ -46,4 +46,4 @@ def _read(path: Path) -> dict[str, Any]:
             raise ValueError(f"schema {content['schema']}")
         return dict(content.get("stages") or {})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise NormlabError(f"{path}: is no dvc.lock: {error}") from None
+        raise NormlabError(f"{path}: is not a dvc.lock: {error}") from None

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from functools import cache
 from mimetypes import MimeTypes
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,16 +24,8 @@ from normlab.utils import files
 from normlab.utils.errors import NormlabError, one_line
 
 
-class Prediction(NamedTuple):
-    """What an image is taken for, and with which probability (softmax, from 0 to 1)."""
-
-    file: Path
-    label: str
-    probability: float
-
-
 class Failures:
-    """Counts what cannot be classified, and says why: a line each, on stderr."""
+    """Counts what cannot be classified, and says why: one line each, on stderr."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -52,26 +44,27 @@ def run(run: str, paths: Sequence[Path], csv: Path | None) -> None:
     """
     failures = Failures()
     found = [file for path in paths for file in expand(path, failures)]
-    if csv and csv.exists() and os.path.samestat(csv.stat(), os.fstat(1)):  # /dev/stdout
-        sys.stdout.buffer.write(table(predict(run, found, failures)))
-    else:
-        with files.atomic(named(csv, found)) if csv else nullcontext() as target:
-            predictions = predict(run, found, failures)
-            if target:
-                target.write_bytes(table(predictions))
-        # Once the file is there: a reader of the output may leave early.
-        width = max(len(prediction.label) for prediction in predictions)
-        for prediction in predictions:
-            print(f"{prediction.label:{width}}  {prediction.probability:7.2%}  {prediction.file}")
+    is_output = csv and csv.exists() and os.path.samestat(csv.stat(), os.fstat(1))  # /dev/stdout
+    with files.atomic(named(csv, found)) if csv and not is_output else nullcontext() as target:
+        predictions = predict(run, found, failures)
+        if target:
+            target.write_bytes(files.csv_bytes(predictions))
+    if is_output:
+        sys.stdout.buffer.write(files.csv_bytes(predictions))
+    else:  # once the file is there: a reader of the output may leave early
+        width = max(len(row["class"]) for row in predictions)
+        for row in predictions:
+            print(f"{row['class']:{width}}  {row['probability']:7.2%}  {row['file']}")
     if failures.count:
-        raise NormlabError(f"could not be classified: {failures.count}, each named above")
+        raise NormlabError(f"files that could not be classified: {failures.count}, see above")
 
 
-def predict(run: str, images: Sequence[Path], failures: Failures) -> list[Prediction]:
+def predict(run: str, images: Sequence[Path], failures: Failures) -> list[dict[str, Any]]:
     """Classify the files `images`; those that cannot be read go to `failures`.
 
-    Images of another size than 32x32 are resized, and a line on stderr says how many. Raises
-    `NormlabError` for a run that does not exist or is not trained, and if no image is left.
+    Returns rows of file, class and probability (softmax, from 0 to 1). Images of another size than
+    32x32 are resized, and a line on stderr says how many. Raises `NormlabError` for a run that does
+    not exist or is not trained, and if no image is left.
     """
     import torch
 
@@ -93,7 +86,10 @@ def predict(run: str, images: Sequence[Path], failures: Failures) -> list[Predic
     classify = Classifier(model, spec, make_runtime("float32", False, 0))
     best = classify(torch.from_numpy(np.stack(pixels))).softmax(1).max(1)
     labels = [spec.classes[index] for index in best.indices.tolist()]
-    return list(map(Prediction, readable, labels, best.values.tolist()))
+    return [
+        {"file": file, "class": label, "probability": probability}
+        for file, label, probability in zip(readable, labels, best.values.tolist(), strict=True)
+    ]
 
 
 def weights(run: str) -> Path:
@@ -110,7 +106,7 @@ def weights(run: str) -> Path:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
         reason = errors[0].removeprefix("ERROR: ").rstrip(":") if errors else "no reason given"
         raise NormlabError(
-            f"{path}: not here, and `dvc pull` did not bring it ({reason}); "
+            f"{path}: not found, and `dvc pull` did not fetch it ({reason}); "
             f"`dvc repro evaluate@{run}` trains it"
         )
     return path
@@ -128,9 +124,9 @@ def expand(path: Path, failures: Failures) -> list[Path]:
         if file.suffix.lower() in endings():
             found.append(file)
         else:
-            print(f"{file}: skipped, for its name has no ending of an image", file=sys.stderr)
+            print(f"{file}: skipped, its extension is not that of an image", file=sys.stderr)
     if not found:
-        failures.add(NormlabError(f"{path}: holds no image files"))
+        failures.add(NormlabError(f"{path}: contains no image files"))
     return found
 
 
@@ -159,7 +155,7 @@ def named(csv: Path, images: Sequence[Path]) -> Path:
     elif not csv.is_file():
         return csv  # a pipe or a device, whose links lead to no path
     elif csv.suffix.lower() in endings() or any(map(csv.samefile, filter(os.path.exists, images))):
-        reason = "is an image, which would be lost; name another file"
+        reason = "would overwrite an image; name another file"
     if reason:
         raise NormlabError(f"--csv {csv}: {reason}")
     return target
@@ -170,9 +166,3 @@ def read(path: Path) -> tuple[np.ndarray, bool]:
     picture = decode(path)
     small = picture.resize((SIZE, SIZE), Image.Resampling.LANCZOS)  # a copy if that is its size
     return np.asarray(small), picture.size != small.size
-
-
-def table(predictions: list[Prediction]) -> bytes:
-    """CSV of `predictions`: file, class, probability."""
-    fields = ("file", "class", "probability")
-    return files.csv_bytes([dict(zip(fields, p, strict=True)) for p in predictions], fields)

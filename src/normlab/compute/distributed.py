@@ -132,6 +132,6 @@ def launch(devices: int, command: list[str]) -> None:
             sys.exit(1)  # a bug; its traceback stands above
         raise NormlabError(
             f"process {worker} of {devices} ended with {failure.signal_name()} "
-            f"(exit code {failure.exitcode}); the others were ended; `dvc repro` goes on from the "
+            f"(exit code {failure.exitcode}); the others were ended; `dvc repro` resumes after the "
             "last whole epoch"
         ) from None

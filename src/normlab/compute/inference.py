@@ -51,7 +51,7 @@ class Inference:
             return function(normalize(pixels, self._mean, self._std))
 
     def _prepare(self, example: Tensor) -> Callable[[Tensor], Tensor]:
-        """The forward pass of batches as `example`: compiled if that is wished, one launch."""
+        """The forward pass of batches as `example`, on a GPU one launch."""
         function = self._runtime.compile(self._function)
         if not self._runtime.is_cuda:
             return lambda pixels: self._forward(function, pixels)

@@ -60,7 +60,7 @@ class Runtime:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function`, compiled if that is wished, for inputs of one size."""
+        """`function` for inputs of one size, compiled if this runtime compiles."""
         if not self.compiles:
             return function
         options: dict[str, Any] | None = None
@@ -165,16 +165,16 @@ def has_tf32(device: torch.device) -> bool:
 
 
 def _compiles(setting: str | bool, flops: float, device: torch.device, devices: int) -> bool:
-    wished = setting is True or (
+    wanted = setting is True or (
         setting == "auto" and devices == 1 and flops >= COMPILE_FROM_FLOPS[device.type]
     )
-    if not wished:
+    if not wanted:
         return False
     fault = compiler_fault(device)
     if fault and setting is True:
         raise NormlabError(f"compute.compile = True: {fault}; use compute.compile = auto")
     if fault:
-        print(f"warning: {fault}; going on without torch.compile, slower", file=sys.stderr)
+        print(f"warning: {fault}; continuing without torch.compile, slower", file=sys.stderr)
     return not fault
 
 

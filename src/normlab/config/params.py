@@ -4,10 +4,10 @@ Every stage reads the whole file through `load`, so a wrong value anywhere stops
 before it touches anything.
 """
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -27,69 +27,52 @@ from normlab.utils.errors import NormlabError
 
 DATASETS = ("cifar10", "digits")
 
+
+def _must(rule: str, holds: Callable[[Any], bool]) -> Callable[[Any], Any]:
+    """A check that says what a value must be."""
+
+    def check(value: Any) -> Any:
+        if not holds(value):
+            raise ValueError(f"must be {rule}")
+        return value
+
+    return check
+
+
+def _is_dataset(value: Any) -> bool:
+    # An experiment may run in another folder, where a relative path would lead elsewhere.
+    return isinstance(value, str) and (
+        value in DATASETS or value.startswith(("folder:/", "folder:~"))
+    )
+
+
+def _is_size(value: Any) -> bool:
+    number = type(value) in (int, float)  # which a bool is not
+    return number and (0 < value < 1 or (value >= 1 and value % 1 == 0))
+
+
 BatchSize = Annotated[int, Field(ge=1, le=65536)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+InnerFraction = Annotated[float, Field(gt=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-# The checks of a norm, a data set, a val_size and compile come before pydantic's own, so that a
-# value of a wrong type is answered with what is allowed, too.
-
-
-def _dataset(value: Any) -> str:
-    # An experiment may run in another folder, where a relative path would lead elsewhere.
-    if isinstance(value, str) and (value in DATASETS or value.startswith(("folder:/", "folder:~"))):
-        return value
-    raise ValueError(f"must be one of {', '.join(DATASETS)}, folder:<absolute path>")
-
-
-def _norm(value: Any) -> str:
-    if isinstance(value, str) and value in NORMS:
-        return value
-    raise ValueError(f"must be one of {', '.join(NORMS)}")
-
-
-def _val_size(value: Any) -> int | float:
-    number = type(value) in (int, float)  # which a bool is not
-    if number and (0 < value < 1 or (value >= 1 and value % 1 == 0)):
-        return value
-    raise ValueError("must be a fraction between 0 and 1, or a number of images from 1")
-
-
-def _compile(value: Any) -> str | bool:
-    if value == "auto" or isinstance(value, bool):  # 1 == True, and is not meant
-        return value
-    raise ValueError("must be auto, true or false")
-
-
-def _groups(value: int) -> int:
-    if value < 1 or any(width % value for width in WIDTHS):
-        divisors = ", ".join(str(g) for g in range(1, WIDTHS[0] + 1) if WIDTHS[0] % g == 0)
-        raise ValueError(f"must divide the channels {WIDTHS}: one of {divisors}")
-    return value
-
-
-def _quantiles(value: list[float]) -> list[float]:
-    if not value or any(not 0 <= q <= 1 for q in value) or sorted(set(value)) != value:
-        raise ValueError("must be increasing numbers between 0 and 1, at least one")
-    return value
-
-
-def _distinct(value: list[int]) -> list[int]:
-    if len(set(value)) < len(value):
-        raise ValueError("must be different numbers")
-    return value
-
-
-def _milestones(value: list[float]) -> list[float]:
-    if any(not 0 < m < 1 for m in value) or sorted(set(value)) != value:
-        raise ValueError("must be increasing fractions of the training, between 0 and 1")
-    return value
-
-
-Norm = Annotated[str, BeforeValidator(_norm)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Groups = Annotated[int, AfterValidator(_groups)]
+Increasing = AfterValidator(_must("increasing numbers", lambda v: sorted(set(v)) == v))
+Distinct = AfterValidator(_must("different numbers", lambda v: len(set(v)) == len(v)))
+DIVISORS = [number for number in range(1, WIDTHS[0] + 1) if not any(w % number for w in WIDTHS)]
+Groups = AfterValidator(
+    _must(f"one of {', '.join(map(str, DIVISORS))}, which divide {WIDTHS}", DIVISORS.__contains__)
+)
+# These come before pydantic's own, so that a value of a wrong type is answered with what is
+# allowed, too.
+Norm = Annotated[str, BeforeValidator(_must(f"one of {', '.join(NORMS)}", [*NORMS].__contains__))]
+Dataset = BeforeValidator(
+    _must(f"one of {', '.join(DATASETS)}, folder:<absolute path>", _is_dataset)
+)
+Size = BeforeValidator(_must("a fraction between 0 and 1, or a number of images from 1", _is_size))
+Compile = BeforeValidator(  # 1 == True, and is not meant
+    _must("auto, true or false", lambda v: v == "auto" or isinstance(v, bool))
+)
 
 
 class _Section(BaseModel):
@@ -100,49 +83,30 @@ class Comparison(_Section):
     batch_size: BatchSize
     small_batch_size: BatchSize
 
-    @model_validator(mode="after")
-    def _in_order(self) -> "Comparison":
-        if self.small_batch_size >= self.batch_size:
-            raise ValueError(
-                f"comparison.small_batch_size = {self.small_batch_size}: "
-                f"must be less than comparison.batch_size = {self.batch_size}"
-            )
-        return self
-
 
 class Split(_Section):
-    val_size: Annotated[int | float, BeforeValidator(_val_size)]
+    val_size: Annotated[int | float, Size]
 
 
 class Model(_Section):
     n: int = Field(ge=1, le=200)
 
 
-class NoOptions(_Section):
-    pass
-
-
 class GroupOptions(_Section):
-    groups: Groups
+    groups: Annotated[int, Groups]
 
 
 #: options of norms that have any
-NORM_OPTIONS: dict[str, type[_Section]] = {"gn": GroupOptions}
+OPTIONS: dict[str, type[_Section]] = {"gn": GroupOptions}
+sections: dict[str, Any] = {norm: (OPTIONS.get(norm, _Section), ...) for norm in NORMS}
 
 
-class Norms(_Section):
+class Norms(create_model("Sections", __base__=_Section, **sections)):  # type: ignore[misc]
     """What each norm takes of its own."""
 
     def groups(self, norm: str) -> int:
         """Groups of channels of `norm`; 1 of one that has none."""
         return getattr(getattr(self, norm), "groups", 1)
-
-
-if TYPE_CHECKING:
-    AllNorms = Norms
-else:  # with a section for each norm
-    sections = {name: (NORM_OPTIONS.get(name, NoOptions), ...) for name in NORMS}
-    AllNorms = create_model("AllNorms", __base__=Norms, **sections)
 
 
 class Train(_Section):
@@ -154,44 +118,27 @@ class Train(_Section):
     label_smoothing: float = Field(ge=0, lt=1)
     schedule: Literal["cosine", "step", "constant"]
     warmup_epochs: NonNegative
-    milestones: Annotated[list[float], AfterValidator(_milestones)]
+    milestones: Annotated[list[InnerFraction], Increasing]
     gamma: float = Field(gt=0, le=1)
     patience: int = Field(ge=1)
     crop_padding: int = Field(ge=0, le=16)
     flip: bool
     precision: Literal["float32", "tf32", "bfloat16"]
 
-    @model_validator(mode="after")
-    def _warmup_ends(self) -> "Train":
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"train.warmup_epochs = {self.warmup_epochs:g}: "
-                f"must be less than train.epochs = {self.epochs}"
-            )
-        return self
-
 
 class Compute(_Section):
-    compile: Annotated[Literal["auto", True, False], BeforeValidator(_compile)]
+    compile: Annotated[Literal["auto", True, False], Compile]
     devices: int = Field(ge=1, le=4096)
     on_divergence: Literal["stop", "record"]
 
-    @model_validator(mode="after")
-    def _compiles_on_one_device(self) -> "Compute":
-        if self.compile is True and self.devices > 1:
-            raise ValueError(
-                "compute.compile = True: must be auto or false with compute.devices > 1"
-            )
-        return self
-
 
 class Repeat(_Section):
-    seeds: Annotated[list[Seed], AfterValidator(_distinct)]
-    batch_sizes: Annotated[list[BatchSize], AfterValidator(_distinct)]
+    seeds: Annotated[list[Seed], Distinct]
+    batch_sizes: Annotated[list[BatchSize], Distinct]
 
 
 class Features(_Section):
-    quantiles: Annotated[list[float], AfterValidator(_quantiles)]
+    quantiles: Annotated[list[Fraction], Field(min_length=1), Increasing]
 
 
 class Plots(_Section):
@@ -201,19 +148,34 @@ class Plots(_Section):
 class Params(_Section):
     """The whole of params.yaml. What each key means is said in the file itself."""
 
-    dataset: Annotated[str, BeforeValidator(_dataset)]
+    dataset: Annotated[str, Dataset]
     seed: Seed
     norm: Norm
     batch_size: BatchSize
     comparison: Comparison
     split: Split
     model: Model
-    norms: AllNorms
+    norms: Norms
     train: Train
     compute: Compute
     repeat: Repeat
     features: Features
     plots: Plots
+
+    @model_validator(mode="after")
+    def _agree(self) -> "Params":
+        for less, more in (
+            ("comparison.small_batch_size", "comparison.batch_size"),
+            ("train.warmup_epochs", "train.epochs"),
+        ):
+            small, large = attrgetter(less, more)(self)
+            if small >= large:
+                raise ValueError(f"{less} = {small:g}: must be less than {more} = {large}")
+        if self.compute.compile is True and self.compute.devices > 1:
+            raise ValueError(
+                "compute.compile = True: must be auto or false with compute.devices > 1"
+            )
+        return self
 
 
 class Run(_Section):
@@ -254,13 +216,13 @@ def _first_wrong(error: ValidationError, model: type[_Section]) -> str:
         value = f"{value[:57]}..."
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if kind == "missing":
-        return f"{key}: is missing; every key must be given"
+        return f"{key}: is missing; every key is required"
     if kind in ("extra_forbidden", "invalid_key"):
         named = f"{key} = {value}" if kind == "extra_forbidden" else key  # which is the input
-        return f"{named}: is no key; allowed are {_keys(model, location[:-1])}"
+        return f"{named}: is not a key; allowed are {_keys(model, location[:-1])}"
     if kind == "model_type":
-        return f"{key or 'the file'} = {value}: must hold the keys {_keys(model, location)}"
-    if kind == "value_error" and re.match(rf"{re.escape(key)}\.\w+ = ", message):
+        return f"{key or 'the file'} = {value}: must have the keys {_keys(model, location)}"
+    if kind == "value_error" and not location:
         return message  # a rule over several keys names them itself
     if kind == "float_type":
         message = "must be a number"

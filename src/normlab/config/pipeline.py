@@ -1,12 +1,10 @@
 """What dvc.yaml says: its runs, and what a stage depends on."""
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from functools import reduce, wraps
+from functools import wraps
 from itertools import product
-from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +27,15 @@ def runs(path: Path | str = "dvc.yaml") -> dict[str, dict[str, Any]]:
         for file in map(str, (made.log, made.scores, made.predictions, made.quantiles)):
             if file not in stages["plots"]["deps"]:
                 raise NormlabError(
-                    f"{path}: run {name}: {file} is missing among the deps of the stage plots; "
-                    "add the line there that the other runs have"
+                    f"{path}: run {name}: {file} is missing from the deps of the stage plots; "
+                    "add it there as for the other runs"
                 )
     return found
 
 
-def repetitions(values: Any, path: Path | str = "dvc.yaml") -> dict[tuple[str, int, int], str]:
+def repetitions(
+    values: Mapping[str, Any], path: Path | str = "dvc.yaml"
+) -> dict[tuple[str, int, int], str]:
     """Norm, batch size and seed of each training that dvc.yaml repeats, and its stage.
 
     `values` has what the matrices of these stages name: params.yaml's `seed` and sections
@@ -43,29 +43,21 @@ def repetitions(values: Any, path: Path | str = "dvc.yaml") -> dict[tuple[str, i
     """
     found = {}
     for name, stage in definitions(path).items():
-        if matrix := stage.get("matrix"):
-            axes = [resolve(matrix[axis], values) for axis in ("norm", "batch_size", "seed")]
-            for norm, size, seed in product(*axes):
-                size, seed = resolve(size, values), resolve(seed, values)
+        if "matrix" in stage:
+            matrix = resolve(stage["matrix"], values)
+            for norm, size, seed in product(matrix["norm"], matrix["batch_size"], matrix["seed"]):
                 found[norm, size, seed] = f"{name}@{norm}-{size}-{seed}"
     return found
 
 
-def resolve(text: Any, values: Any) -> Any:
-    """`text` of dvc.yaml with what its `${train.lr}`, if any, stand for in the nested `values`.
+def resolve(content: Any, values: Mapping[str, Any]) -> Any:
+    """`content` of dvc.yaml with what each `${train.lr}` stands for in the nested `values`."""
+    from dvc.parsing.context import Context
 
-    What is not a text stays as it is; a text that is one `${...}` alone becomes the value itself.
-    """
-    while isinstance(text, str) and "${" in text:
-        if alone := re.fullmatch(r"\$\{([^}]*)\}", text):
-            text = _value(alone[1], values)
-        else:
-            text = re.sub(r"\$\{(.*?)\}", lambda name: str(_value(name[1], values)), text)
-    return text
-
-
-def _value(name: str, values: Any) -> Any:
-    return reduce(getitem, name.split("."), values)
+    context = Context(values)
+    while "${" in str(content):
+        content = context.resolve(content)
+    return content
 
 
 def run_stage(main: Callable[..., None]) -> None:
@@ -124,11 +116,10 @@ def inputs(
     definition = definitions()[stage]
     definition = definition.get("do", definition)
     context = {**params.load().model_dump(), "item": item, "key": key}
-    names = [resolve(name, context) for name in definition.get("params", [])]
-    found = {f"params.yaml: {name}": _value(name, context) for name in names}
-    for dependency in definition["deps"]:
-        if data or not dependency.startswith("data/"):
-            path = Path(resolve(dependency, context))
+    names, paths = resolve([definition.get("params", []), definition["deps"]], context)
+    found = {f"params.yaml: {name}": resolve("${" + name + "}", context) for name in names}
+    for path in map(Path, paths):
+        if path.parts[0] != "data" or data:
             code = sorted(path.rglob("*.*")) if path.is_dir() else [path]
             found.update({str(f): files.sha256(f) for f in code if f.suffix != ".pyc"})
     return found

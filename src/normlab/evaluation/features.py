@@ -16,8 +16,8 @@ def table(functions: np.ndarray, wanted: Sequence[float]) -> list[dict[str, int 
     """The `wanted` quantiles of the features after every epoch.
 
     `functions` `[epochs, 2001]` is what a training keeps of all 64 features of all validation
-    images (`normlab.data.distribution`). Returns a row an epoch: `epoch`, from 1, and a column a
-    quantile (`name`).
+    images (`normlab.data.distribution`). Returns one row per epoch: `epoch`, from 1, and one
+    column per quantile (`name`).
     """
     columns = [name(quantile) for quantile in wanted]
     return [

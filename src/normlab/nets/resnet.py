@@ -18,7 +18,7 @@ class ResNet(nn.Module):
     global mean pool gives the 64 penultimate features.
 
     Args:
-        n: blocks a stage, at least 1.
+        n: blocks per stage, at least 1.
         num_classes: outputs of the linear layer.
         norm: a name in `normlab.norms.names`.
         groups: groups of channels, for `gn`.

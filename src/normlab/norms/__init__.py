@@ -1,4 +1,4 @@
-"""Normalization layers, each as its paper's equation, a module each.
+"""Normalization layers: one module for each, with its paper's equation.
 
 All of them normalize `x` of shape `[N, C, H, W]` to `(x - mean) / sqrt(var + eps)`, then apply a
 learned scale `weight` and shift `bias` per channel. They differ in *whose* mean and variance:
@@ -10,7 +10,7 @@ learned scale `weight` and shift `bias` per channel. They differ in *whose* mean
     gn   every group of channels of every sample          C/G, H, W
     torch_bn is PyTorch's own batch normalization, nn is none.
 
-A new norm is a module here, called as params.yaml shall call it, that sets `Norm` to its class,
-and a line in `normlab.norms.names`. A module a norm, because DVC tracks code by file: a run
-depends on its own norm's file alone, so that a new norm or a change in one retrains no other.
+A new norm `x` is a module x.py here that sets `Norm` to its class, a line in names.py, and a line
+in params.yaml's section `norms`. Each norm has its own module because DVC tracks code by file: a
+run depends on the file of its norm alone, so that a change of one norm retrains no other.
 """

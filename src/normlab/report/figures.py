@@ -1,6 +1,6 @@
 """The study's figures, drawn by matplotlib: one colour per run, dashed at other batch sizes.
 
-Of several seeds, lines and points are their mean; bands and bars are one standard deviation.
+With several seeds, lines and points are means; bands and bars are one standard deviation.
 """
 
 import math
@@ -60,34 +60,30 @@ def error_curves(study: Study) -> Figure:
     """All runs: training error left, validation error right; below, the last third by itself."""
     epochs = max(len(run.curve("val_error")[0]) for run in study.runs)
     starts = [1, epochs * 2 // 3 + 1] if epochs >= LONG else [1]
-    figure, grid = plt.subplots(
-        len(starts), 2, figsize=(12, 0.8 + 3.7 * len(starts)), squeeze=False
-    )
+    size = (12, 0.8 + 3.7 * len(starts))
+    figure, grid = plt.subplots(len(starts), 2, figsize=size, squeeze=False)
     kinds = (("train_error", "Training (augmented)"), ("val_error", "Validation"))
     for axes, start in zip(grid, starts, strict=True):
         for axis, (name, title) in zip(axes, kinds, strict=True):
-            for run, ink in _inked(study.runs):
-                _line(axis, run, ink, name, start, label=run.label)
+            for run, color in _colored(study.runs):
+                _line(axis, run, color, name, start, label=run.label)
             ylabel = "error" if start == 1 else f"error, epochs {start} to {epochs}"
             _error_axis(axis, title if start == 1 else "", ylabel)
-    figure.legend(
-        *grid[0][0].get_legend_handles_labels(),
-        loc="outside right center",
-        title="run: norm, batch size",
-        alignment="left",
-    )
+    lines = grid[0][0].get_legend_handles_labels()
+    title = "run: norm, batch size"
+    figure.legend(*lines, loc="outside right center", title=title, alignment="left")
     return figure
 
 
 def runs(study: Study) -> Figure:
     """Each run by itself: training and validation error, its best epoch marked."""
     figure, axes = _multiples(study.runs)
-    for axis, (run, ink) in zip(axes, _inked(study.runs), strict=True):
+    for axis, (run, color) in zip(axes, _colored(study.runs), strict=True):
         for name, kind, style in BOTH_ERRORS:
-            _line(axis, run, ink, name, label=kind, linestyle=style)
+            _line(axis, run, color, name, label=kind, linestyle=style)
         for training in run.trainings:
             error = training.log["val_error"][training.epoch - 1]
-            axis.plot(training.epoch, error, ".", color=ink, label="best epoch")
+            axis.plot(training.epoch, error, ".", color=color, label="best epoch")
         _error_axis(axis, run.label)
         axis.label_outer()
     handles, labels = axes[0].get_legend_handles_labels()
@@ -101,17 +97,17 @@ def sanity(study: Study) -> Figure:
     if ours is None or theirs is None:
         return _note("Compares runs bn and torch_bn at one batch size: not among the runs.")
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
-    inks = {run.run: ink for run, ink in _inked(study.runs)}
+    colors = {run.run: color for run, color in _colored(study.runs)}
     for run in (theirs, ours):
         for name, kind, style in BOTH_ERRORS:
             label = f"{NORMS[run.norm]}, {kind}"
-            _line(left, run, inks[run.run], name, label=label, linestyle=style)
+            _line(left, run, colors[run.run], name, label=label, linestyle=style)
     _error_axis(left, f"Error at batch size {ours.batch_size}")
     left.legend()
     for name, kind, style in BOTH_ERRORS:
         gaps, error = differences(theirs, ours, name)
         label = f"{kind}, at most {100 * abs(gaps).max():.2f} points"
-        _band(right, gaps, error, 1, color=inks[ours.run], linestyle=style, label=label)
+        _band(right, gaps, error, 1, color=colors[ours.run], linestyle=style, label=label)
     right.axhline(0, color="black", linewidth=0.8)
     _error_axis(right, "BN from scratch minus PyTorch's", "difference of errors")
     right.legend()
@@ -125,13 +121,13 @@ def batch_size(study: Study) -> Figure:
         return _note("Compares one norm at several batch sizes: no norm has two among the runs.")
     figure, axis = plt.subplots(figsize=(7, 4.2))
     axis.set_xscale("log", base=2)
-    inks = {run.norm: ink for run, ink in reversed(_inked(study.runs))}
+    colors = {run.norm: color for run, color in reversed(_colored(study.runs))}
     for norm, settings in groups.items():
         sizes = [setting.batch_size for setting in settings]
         values = [setting.score("test_accuracy") for setting in settings]
         errors = [setting.deviation("test_accuracy") or 0 for setting in settings]
         axis.errorbar(
-            sizes, values, errors, fmt="o-", capsize=3, color=inks.get(norm), label=NORMS[norm]
+            sizes, values, errors, fmt="o-", capsize=3, color=colors.get(norm), label=NORMS[norm]
         )
     every = {setting.batch_size for settings in groups.values() for setting in settings}
     axis.set_xticks(sorted(every), sorted(map(str, every), key=int))
@@ -147,45 +143,31 @@ def quantiles(study: Study) -> Figure:
     """Quantiles of the penultimate features on the validation images, one scale for all."""
     figure, axes = _multiples(study.runs)
     every = np.concatenate([curve for run in study.runs for curve in run.quantiles.values()])
-    largest = np.abs(every[np.isfinite(every)]).max(initial=0)
-    logarithmic = largest > LINEAR_UP_TO
-    if logarithmic:
+    if np.abs(every[np.isfinite(every)]).max(initial=0) > LINEAR_UP_TO:
         axes[0].set_yscale("symlog", linthresh=1)  # linear around zero, logarithmic above
-
-    def height(value: float) -> float:
-        """Where the axis has a value, in a unit of its own."""
-        if not logarithmic:
-            return value
-        return math.copysign(min(abs(value), 1) + math.log10(max(abs(value), 1)), value)
-
-    close = 0.05 * height(largest or 1)
-    for axis, (result, ink) in zip(axes, _inked(study.runs), strict=True):
-        ends: dict[float, list[str]] = {}  # of lines that end near each other, one label
-        shades = np.linspace(1, 0.35, len(result.quantiles))
-        for name, shade in zip(reversed(result.quantiles), shades, strict=True):
-            values = result.quantiles[name]
-            epochs = range(1, len(values) + 1)
-            axis.plot(epochs, values, alpha=shade, **_style(result, len(values), ink))
-            finite = [value for value in values if math.isfinite(value)]
-            if finite:
-                near = (end for end in ends if abs(height(end) - height(finite[-1])) < close)
-                ends.setdefault(next(near, finite[-1]), []).insert(0, name)
-        for value, labels in ends.items():
-            place = (epochs[-1], value)
-            _annotate(axis, ", ".join(labels), place, (4, 0), va="center", fontsize=8)
-        _epochs_axis(axis, result.label, "feature")
+    for axis, (run, color) in zip(axes, _colored(study.runs), strict=True):
+        alphas = np.linspace(1, 0.35, len(run.quantiles))
+        for alpha, (name, values) in zip(alphas, reversed(run.quantiles.items()), strict=True):
+            style = _style(run, len(values), color)
+            axis.plot(range(1, len(values) + 1), values, alpha=alpha, label=name, **style)
+        _epochs_axis(axis, run.label, "feature")
         axis.label_outer()
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure
 
 
 def accuracy(study: Study) -> Figure:
     """Test accuracy of every run."""
     figure, axis = plt.subplots(figsize=(6.6, 0.42 * len(study.runs) + 1.2))
-    for place, (run, ink) in enumerate(_inked(study.runs)):
+    for place, (run, color) in enumerate(_colored(study.runs)):
         value, error = run.score("test_accuracy"), run.deviation("test_accuracy")
-        fill = None if run.reference else "white"
-        axis.errorbar(value, place, xerr=error, fmt="o", capsize=3, color=ink, markerfacecolor=fill)
-        _annotate(axis, run.percent("test_accuracy"), (value, place), (0, 6), ha="center", size=8.5)
+        fill = "auto" if run.reference else "white"
+        axis.errorbar(value, place, xerr=error, fmt="o", capsize=3, color=color, mfc=fill)
+        axis.annotate(
+            run.percent("test_accuracy"), (value, place), xytext=(0, 6), ha="center", size=8.5,
+            textcoords="offset points", annotation_clip=False,
+        )  # fmt: skip
     axis.set_yticks(range(len(study.runs)), [run.label for run in study.runs])
     axis.set_ylim(len(study.runs) - 0.5, -0.7)
     axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
@@ -200,14 +182,14 @@ def confusion(study: Study) -> Figure:
     classes = sorted({row["actual"] for row in result.predictions})
     pairs = Counter((row["actual"], row["predicted"]) for row in result.predictions)
     counts = np.array([[pairs[actual, predicted] for predicted in classes] for actual in classes])
-    share = counts / counts.sum(1, keepdims=True).clip(1)
+    fraction = counts / counts.sum(1, keepdims=True).clip(1)
     size = min(max(4.5, 0.55 * len(classes) + 1.5), 12.0)
     figure, axis = plt.subplots(figsize=(size + 0.7, size))
-    image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    image = axis.imshow(fraction, cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= 20:
         for (row, column), count in np.ndenumerate(counts):
-            ink = "white" if share[row, column] > 0.5 else "black"
-            axis.text(column, row, count, ha="center", va="center", fontsize=8, color=ink)
+            color = "white" if fraction[row, column] > 0.5 else "black"
+            axis.text(column, row, count, ha="center", va="center", fontsize=8, color=color)
     shown = range(0, len(classes), math.ceil(len(classes) / 100))  # more would overlap
     names = [legible(classes[index]) for index in shown]
     points = max(5.0, min(10.0, 450 / len(shown)))
@@ -236,15 +218,15 @@ def legible(text: str) -> str:
     return "".join(drawn).replace("$", r"\$")  # which would begin a formula
 
 
-def _inked(runs: Sequence[Result]) -> list[tuple[Result, str]]:
+def _colored(runs: Sequence[Result]) -> list[tuple[Result, str]]:
     """Runs with their colours, which are those of the charts."""
     return list(zip(runs, cycle(charts.palette()), strict=False))
 
 
-def _line(axis: Axes, run: Result, ink: str, name: str, start: int = 1, **style: object) -> None:
-    """A curve of `run` from epoch `start` on; of several seeds their mean, with a band."""
+def _line(axis: Axes, run: Result, color: str, name: str, start: int = 1, **style: object) -> None:
+    """A curve of `run` from epoch `start` on; with several seeds, the mean with a band."""
     values, deviations = run.curve(name)
-    _band(axis, values, deviations, start, **{**_style(run, len(values), ink), **style})
+    _band(axis, values, deviations, start, **{**_style(run, len(values), color), **style})
 
 
 def _band(
@@ -258,22 +240,10 @@ def _band(
         axis.fill_between(epochs, low, high, color=style["color"], alpha=0.15, linewidth=0)
 
 
-def _style(run: Result, epochs: int, ink: str) -> dict[str, Any]:
-    """How a line of `run` is drawn; of few epochs each one is marked."""
-    return {
-        "color": ink,
-        "linestyle": "-" if run.reference else "--",
-        "marker": "." if epochs < LONG else "",
-    }
-
-
-def _annotate(
-    axis: Axes, text: str, place: tuple[float, float], by: tuple[int, int], **style: Any
-) -> None:
-    """Write `text`, moved `by` so many points, at a `place` of `axis`."""
-    axis.annotate(
-        text, place, xytext=by, textcoords="offset points", annotation_clip=False, **style
-    )
+def _style(run: Result, epochs: int, color: str) -> dict[str, Any]:
+    """How a line of `run` is drawn; few epochs get a marker each."""
+    line, marker = "-" if run.reference else "--", "." if epochs < LONG else ""
+    return {"color": color, "linestyle": line, "marker": marker}
 
 
 def _error_axis(axis: Axes, title: str, ylabel: str = "error") -> None:

@@ -1,7 +1,7 @@
 """What the runs' numbers say: differences, and verdicts where several seeds allow them.
 
-Every sentence of the report that could be true or false is decided here, by a rule that stands
-beside it. Of one seed there are numbers and no verdicts.
+Every sentence of the report that could be true or false is decided here, by a rule next
+to it. One seed gives numbers and no verdicts.
 """
 
 import math
@@ -15,7 +15,7 @@ from normlab.norms.names import NORMS
 from normlab.report.results import Result, differences, find, norm_name
 
 CONFIDENCE = 0.95  #: of intervals; a difference is significant if its interval excludes zero
-LITTLE = 0.01  #: what passes for little: a point of accuracy
+LITTLE = 0.01  #: what counts as little: one point of accuracy
 ACCURACY = "test_accuracy"
 
 
@@ -138,7 +138,7 @@ def widths(results: Sequence[Result]) -> list[tuple[Result, float]]:
 
 
 class Claim(NamedTuple):
-    """What a paper says, and what these runs have to say to it."""
+    """What a paper claims, and what these runs show."""
 
     source: str
     text: str
@@ -150,7 +150,7 @@ class Claim(NamedTuple):
         """`agrees` if every part holds significantly, `differs` if one is refuted significantly.
 
         `partly` if some parts hold and others are refuted, `undecided` if neither is significant,
-        and nothing where a part is of single seeds.
+        and nothing where a part has a single seed.
         """
         if not all(part.bounded for part in self.parts):
             return ""
@@ -161,7 +161,7 @@ class Claim(NamedTuple):
 
 
 def claims(results: Sequence[Result]) -> list[Claim]:
-    """The papers' claims that these runs can speak to, those runs being there."""
+    """The papers' claims about runs that are among these."""
     bn, nn, gn, bin_ = (find(results, norm) for norm in ("bn", "nn", "gn", "bin"))
     found = []
     if bn and nn and not nn.diverged:
@@ -181,10 +181,9 @@ def claims(results: Sequence[Result]) -> list[Claim]:
         text = "At a regular batch size GN is better than LN and IN, and little below BN."
         leads = {norm_name(other.norm): gap(other, gn) for other in (*others, bn)}
         listed = ", ".join(f"{lead.points} over {name}" for name, lead in leads.items())
-        evidence = f"GN's lead in points: {listed}."
         *ahead, below = leads.values()
         parts = [*ahead, below.plus(LITTLE)]
-        found.append(Claim("Wu & He 2018", text, evidence, parts))
+        found.append(Claim("Wu & He 2018", text, f"GN's lead in points: {listed}.", parts))
     if bn and bin_:
         lead = gap(bn, bin_)
         evidence = f"BIN's lead over BN: {lead.points} points."
@@ -196,23 +195,23 @@ def _sooner(bn: Result, nn: Result) -> Claim:
     """Whether `bn` is as good as `nn` ever is in half of the epochs that `nn` takes, or in all."""
     slow = round(nn.epoch)
     half = max(1, slow // 2)
-    lowest = [min(training.log["val_error"]) for training in nn.trainings]
-    early, late = (
-        [min(training.log["val_error"][:epochs]) for training in bn.trainings]
-        for epochs in (half, slow)
-    )
+
+    def lowest(result: Result, epochs: int | None = None) -> list[float]:
+        return [min(training.log["val_error"][:epochs]) for training in result.trainings]
+
+    early, late, best = lowest(bn, half), lowest(bn, slow), lowest(nn)
     text = "BN reaches the accuracy of a network without norm in a fraction of the steps."
     evidence = (
-        f"Without norm the lowest validation error is {100 * mean(lowest):.2f} %, after epoch "
+        f"Without norm the lowest validation error is {100 * mean(best):.2f} %, after epoch "
         f"{slow}. With BN it is {100 * mean(early):.2f} % by epoch {half} and "
         f"{100 * mean(late):.2f} % by epoch {slow}."
     )
-    parts = [compare(early, lowest), compare(late, lowest)]
+    parts = [compare(early, best), compare(late, best)]
     return Claim("Ioffe & Szegedy 2015", text, evidence, parts)
 
 
-def confusions(result: Result, count: int = 3) -> list[tuple[str, str, int]]:
-    """The most frequent mistakes on test images: actual class, predicted class, how often."""
+def confusions(result: Result) -> list[tuple[str, str, int]]:
+    """The three most frequent mistakes on test images: actual class, predicted class, how often."""
     pairs = ((row["actual"], row["predicted"]) for row in result.predictions)
     wrong = Counter(pair for pair in pairs if pair[0] != pair[1])
-    return [(actual, predicted, n) for (actual, predicted), n in wrong.most_common(count)]
+    return [(*pair, count) for pair, count in wrong.most_common(3)]

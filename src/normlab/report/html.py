@@ -1,23 +1,19 @@
 """The study as one HTML file that carries its figures: to be read, sent, printed."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
+from normlab.config.params import WIDTHS, Params
 from normlab.report import charts, figures, findings
 from normlab.report.results import COLUMNS, Study, best, best_values, norm_name
 from normlab.utils import files
 
 
-def write(folder: Path, study: Study, setup: Mapping[str, Any]) -> None:
-    """Write `report.html` into `folder`, which has the tables of `study`.
-
-    `setup` are the params that say how the runs were made: `dataset`, `seed`, and the sections
-    `comparison`, `split`, `model`, `norms` and `train`.
-    """
+def write(folder: Path, study: Study, config: Params) -> None:
+    """Write `report.html` into `folder`, which has the tables of `study`, made with `config`."""
     # Here, and not above: no other stage needs it.
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -34,24 +30,18 @@ def write(folder: Path, study: Study, setup: Mapping[str, Any]) -> None:
         figures.draw_all(Path(pictures), study, 100, "svg")
         inlined = {file.stem: _inline(file) for file in sorted(Path(pictures).iterdir())}
     content = environment.get_template("report.html.j2").render(
+        config=config,
+        channels=WIDTHS,
+        study=study,
         results=study.runs,
-        sizes=study.by_batch_size(),
-        norm_name=norm_name,
-        columns=COLUMNS,
-        best_values=best_values(study.runs),
         best=best(study.runs),
-        ranking=findings.ranking(study.runs),
-        little=f"{100 * findings.LITTLE:g}",
-        confidence=f"{100 * findings.CONFIDENCE:g} %",
-        sanity=findings.sanity(study.runs),
-        effects=findings.batch_effects(study.runs),
-        widths=findings.widths(study.runs),
-        claims=findings.claims(study.runs),
-        confused=findings.confusions(best(study.runs)),
-        setup=setup,
+        best_values=best_values(study.runs),
+        columns=COLUMNS,
+        norm_name=norm_name,
+        findings=findings,
         figures=inlined,
         charts={"error_curves": _errors(folder), "quantiles": _quantiles(folder)},
-        script=charts.script(),
+        scripts=charts.scripts(),
     )
     files.write_text(folder / "report.html", content)
 

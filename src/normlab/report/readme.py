@@ -1,11 +1,10 @@
-"""The tables of README.md and docs/, made from committed files, so that no number is typed.
+"""The tables of README.md and docs/, generated from committed files.
 
 A table stands between `<!-- NAME -->` and `<!-- end -->`; `make readme` renews all of them.
 """
 
 import re
 from collections.abc import Callable
-from functools import partial
 from math import isnan
 from pathlib import Path
 from statistics import mean, stdev
@@ -14,10 +13,10 @@ from normlab.report.results import COLUMNS, SHOWN, markdown_table, percent, row_
 from normlab.utils import files
 from normlab.utils.errors import NormlabError
 
-ANCHORS = Path("benchmarks/anchors.csv")  #: the best test accuracies that others report
+ANCHORS = Path("benchmarks/anchors.csv")  #: the best test accuracies reported by others
 Table = list[list[str]]
-#: columns of benchmarks' CSV files, and what the README calls them
-SPEED = {
+#: titles of the columns of benchmarks' CSV files
+TITLES = {
     "batch_size": "batch size",
     "precision": "precision",
     "norm": "norm",
@@ -29,10 +28,6 @@ SPEED = {
     "fraction_of_convolutions": "fraction of the convolutions' throughput",
     "epoch_s": "epoch, s",
     "outside": "outside steps and validation",
-}
-JOBS = {
-    "batch_size": "batch size",
-    "norm": "norm",
     "one_images_per_s": "one run with all cores, images/s",
     "jobs_images_per_s": "two runs side by side, images/s",
     "gain": "gain",
@@ -58,7 +53,7 @@ def renewed(text: str) -> str:
 def results(path: str) -> Table:
     """The runs of a results/summary.csv in percent, beside the best test accuracy others report.
 
-    Of several seeds mean and standard deviation.
+    With several seeds, mean and standard deviation.
     """
     reported = {row["run"]: row for row in files.read_csv(ANCHORS)}
     table = [["run", "norm", "batch size", "seeds", *(COLUMNS[name] for name in SHOWN),
@@ -79,7 +74,7 @@ def results(path: str) -> Table:
 def recipe(path: str) -> Table:
     """Trials of benchmarks/recipe.py: validation accuracy in percent, one column per change.
 
-    Of several seeds mean and standard deviation.
+    With several seeds, mean and standard deviation.
     """
     trials: dict[tuple[int, int, str], dict[str, list[float]]] = {}
     changes: dict[str, None] = {}
@@ -101,12 +96,12 @@ def _trial(samples: list[float]) -> str:
     return percent(mean(samples), deviation) if samples else ""
 
 
-def measured(columns: dict[str, str], path: str) -> Table:
-    """Those of `columns` that a CSV has, which one of benchmarks/ wrote."""
+def speed(path: str) -> Table:
+    """The columns of TITLES in a CSV file that a script of benchmarks/ wrote."""
     rows = files.read_csv(path)
-    found = [column for column in columns if column in rows[0]]
+    found = [column for column in TITLES if column in rows[0]]
     cells = [_aligned([row[column] for row in rows]) for column in found]
-    return [[columns[column] for column in found], *map(list, zip(*cells, strict=True))]
+    return [[TITLES[column] for column in found], *map(list, zip(*cells, strict=True))]
 
 
 def _aligned(column: list[str]) -> list[str]:
@@ -118,9 +113,4 @@ def _aligned(column: list[str]) -> list[str]:
         return column
 
 
-TABLES: dict[str, Callable[[str], Table]] = {
-    "jobs": partial(measured, JOBS),
-    "recipe": recipe,
-    "results": results,
-    "speed": partial(measured, SPEED),
-}
+TABLES: dict[str, Callable[[str], Table]] = {"recipe": recipe, "results": results, "speed": speed}

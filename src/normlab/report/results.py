@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from normlab.config import pipeline
+from normlab.config.params import Params
 from normlab.config.paths import repeat_file, run_files
 from normlab.norms.names import NORMS
 from normlab.utils import files
@@ -25,12 +26,11 @@ SETS = ("test", "val", "train")
 KINDS = ("accuracy", "f1_micro", "f1_macro")
 #: What tables show. The micro-F1 of single labels is the accuracy; summary.csv alone repeats it.
 COLUMNS = {
-    f"{s}_{kind}": f"{s} {title}"
-    for s in SETS
+    f"{part}_{kind}": f"{part} {title}"
+    for part in SETS
     for kind, title in (("accuracy", "accuracy"), ("f1_macro", "macro-F1"))
 }
-#: what the short tables show of them
-SHOWN = ("val_accuracy", "test_accuracy", "test_f1_macro")
+SHOWN = ("val_accuracy", "test_accuracy", "test_f1_macro")  #: in short tables
 CURVES = ("train_error", "val_error", "train_loss", "val_loss")
 
 
@@ -86,7 +86,7 @@ class Setting:
         return mean(self.samples(score))
 
     def deviation(self, score: str) -> float | None:
-        """The standard deviation of a score over the seeds; None of one seed."""
+        """The standard deviation of a score over the seeds; None for one seed."""
         return stdev(self.samples(score)) if self.seeds > 1 else None
 
     def percent(self, score: str) -> str:
@@ -115,7 +115,7 @@ class Result(Setting):
 
     @property
     def label(self) -> str:
-        """What figures call the run; also two of the same norm and batch size differ."""
+        """The run's name in figures, unique even for equal norms and batch sizes."""
         return f"{self.run}: {norm_name(self.norm)}, {self.batch_size}"
 
 
@@ -144,42 +144,46 @@ def percent(value: float, deviation: float | None = None) -> str:
 
 
 def norm_name(norm: str, diverged: int = 0, seeds: int = 1) -> str:
-    """What tables call `norm`, also one that is not registered any more."""
+    """The name of `norm` in tables; a norm that is no longer registered keeps its key."""
     part = f"{diverged} of {seeds} diverged" if seeds > 1 else "diverged"
     return NORMS.get(norm, norm) + (f" ({part})" if diverged else "")
 
 
 #: trainings by norm and batch size, then by seed
-Repetitions = Mapping[tuple[str, int], Mapping[int, Training]]
+Repetitions = dict[tuple[str, int], dict[int, Training]]
 
 
-def load(setup: Mapping[str, Any]) -> Study:
-    """Read what the runs left in data/runs, and the repetitions that params.yaml asks for.
+def load(config: Params) -> Study:
+    """Read what the runs left in data/runs, and the repetitions that `config` asks for.
 
-    `setup` has params.yaml's `seed` and its sections `comparison` and `repeat`. Raises
-    `NormlabError` where something is missing or damaged.
+    Raises `NormlabError` where something is missing or damaged.
     """
-    repeated: dict[tuple[str, int], dict[int, Training]] = {}
-    for (norm, size, seed), stage in pipeline.repetitions(setup).items():
+    repeated: Repetitions = {}
+    values = {
+        "seed": config.seed,
+        "comparison": dict(config.comparison),
+        "repeat": dict(config.repeat),
+    }
+    for (norm, size, seed), stage in pipeline.repetitions(values).items():
         path = repeat_file(norm, size, seed)
         with _sound(path, f"`dvc repro {stage}`", f"`dvc repro --force {stage}`"):
             record = json.loads(path.read_text())
             repeated.setdefault((norm, size), {})[seed] = _training(record, record["log"])
-    runs = [load_run(run, setup, repeated) for run in pipeline.runs()]
+    runs = [load_run(run, config, repeated) for run in pipeline.runs()]
     taken = {(run.norm, run.batch_size) for run in runs}
     others = [Setting(*key, tuple(repeated[key].values())) for key in repeated if key not in taken]
     return Study(runs, others)
 
 
-def load_run(run: str, setup: Mapping[str, Any], repeated: Repetitions) -> Result:
+def load_run(run: str, config: Params, repeated: Repetitions) -> Result:
     """Read one run; its repetitions are those of its norm and batch size, with other seeds."""
-    made = run_files(run)
-    with _sound(made.scores.parent, "`dvc pull` or `dvc repro`", "`dvc checkout --force`"):
-        record = json.loads(made.scores.read_text())
+    out = run_files(run)
+    with _sound(out.scores.parent, "`dvc pull` or `dvc repro`", "`dvc checkout --force`"):
+        record = json.loads(out.scores.read_text())
         setting = (record["norm"], record["batch_size"])
-        own = _training(record, _columns(made.log))
-        others = [t for seed, t in repeated.get(setting, {}).items() if seed != setup["seed"]]
-        quantiles = _columns(made.quantiles)
+        own = _training(record, _columns(out.log))
+        others = [t for seed, t in repeated.get(setting, {}).items() if seed != config.seed]
+        quantiles = _columns(out.quantiles)
         del quantiles["epoch"]
         return Result(
             *setting,
@@ -187,8 +191,8 @@ def load_run(run: str, setup: Mapping[str, Any], repeated: Repetitions) -> Resul
             run=run,
             images=record["images"],
             quantiles={f"{name[1:]} %": values for name, values in quantiles.items()},
-            predictions=files.read_csv(made.predictions),
-            reference=record["batch_size"] == setup["comparison"]["batch_size"],
+            predictions=files.read_csv(out.predictions),
+            reference=record["batch_size"] == config.comparison.batch_size,
         )
 
 
@@ -245,22 +249,20 @@ def differences(first: Result, second: Result, name: str) -> tuple[np.ndarray, n
 
 def write_tables(folder: Path, study: Study) -> None:
     """Write into `folder` the curves, quantiles, predictions and summaries of `study`."""
-    _write(folder / "curves.csv", [row for run in study.runs for row in curves(run)])
-    _write(folder / "quantiles.csv", [row for run in study.runs for row in quantiles(run)])
-    _write(folder / "confusion.csv", best(study.runs).predictions)
-    summary = [{"run": run.run, **summarize(run)} for run in study.runs]
-    _write(folder / "summary.csv", summary)
-    if sizes := [summarize(each) for group in study.by_batch_size().values() for each in group]:
-        _write(folder / "batch_sizes.csv", sizes)
+    for name, rows in (
+        ("curves", [row for run in study.runs for row in curves(run)]),
+        ("quantiles", [row for run in study.runs for row in quantiles(run)]),
+        ("confusion", best(study.runs).predictions),
+        ("summary", [{"run": run.run, **summarize(run)} for run in study.runs]),
+        ("batch_sizes", [summarize(s) for group in study.by_batch_size().values() for s in group]),
+    ):
+        if rows:
+            files.write_csv(folder / f"{name}.csv", rows)
     files.write_text(folder / "summary.md", markdown(study.runs))
 
 
-def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    files.write_csv(path, rows, tuple(rows[0]))
-
-
 def curves(result: Result) -> list[dict[str, Any]]:
-    """A row per epoch: of each curve the mean over the seeds, and its standard deviation."""
+    """One row per epoch: of each curve the mean over the seeds, and its standard deviation."""
     columns: dict[str, Any] = {}
     for name in CURVES:
         means, deviations = result.curve(name)
@@ -268,70 +270,50 @@ def curves(result: Result) -> list[dict[str, Any]]:
         columns[f"{name}_sd"] = [""] * len(means) if deviations is None else deviations.round(6)
     columns["val_accuracy"] = (1 - columns["val_error"]).round(6)
     columns["val_accuracy_sd"] = columns["val_error_sd"]
-    rows = zip(*columns.values(), strict=True)
+    head = {"run": result.run, "label": result.label}
     return [
-        {
-            "run": result.run,
-            "label": result.label,
-            "epoch": epoch,
-            **dict(zip(columns, row, strict=True)),
-        }
-        for epoch, row in enumerate(rows, start=1)
+        {**head, "epoch": epoch, **dict(zip(columns, row, strict=True))}
+        for epoch, row in enumerate(zip(*columns.values(), strict=True), start=1)
     ]
 
 
 def quantiles(result: Result) -> list[dict[str, Any]]:
-    """A row per epoch and quantile of the features; of the run's own seed."""
+    """One row per epoch and quantile of the features; of the run's own seed."""
+    head = {"run": result.run, "label": result.label}
     return [
-        {
-            "run": result.run,
-            "label": result.label,
-            "epoch": epoch,
-            "quantile": name,
-            "feature": f"{value:.6g}",
-        }
+        {**head, "epoch": epoch, "quantile": name, "feature": f"{value:.6g}"}
         for epoch, values in enumerate(zip(*result.quantiles.values(), strict=True), start=1)
         for name, value in zip(result.quantiles, values, strict=True)
     ]
 
 
 def summarize(setting: Setting) -> dict[str, Any]:
-    """What it is, and every score on every set: fractions, the mean over so many seeds.
+    """What it is, and every score on every set: a fraction, the mean over the seeds.
 
-    Beside each the standard deviation, which of one seed is empty.
+    Beside each its standard deviation, which is empty for one seed.
     """
-    scores: dict[str, Any] = {}
+    facts = ("norm", "batch_size", "seeds", "diverged", "epoch", "epochs")
+    row = {name: getattr(setting, name) for name in facts}
     for name in setting.trainings[0].scores:
-        scores[name] = setting.score(name)
-        scores[f"{name}_sd"] = setting.deviation(name)
-    return {
-        "norm": setting.norm,
-        "batch_size": setting.batch_size,
-        "seeds": setting.seeds,
-        "diverged": setting.diverged,
-        "epoch": setting.epoch,
-        "epochs": setting.epochs,
-        **scores,
-    }
+        row |= {name: setting.score(name), f"{name}_sd": setting.deviation(name)}
+    return row
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """The summary as a Markdown table in percent, the best value of a column in bold."""
+    """The summary as a Markdown table in percent, the best value of each column in bold."""
     rows = []
     bests = best_values(results)
     for result in results:
         cells = [result.run, result.name, str(result.batch_size), str(result.seeds)]
         for name, best_value in bests.items():
-            text = result.percent(name)
-            is_best = round(result.score(name), 4) == best_value
-            cells.append(f"**{text}**" if is_best else text)
+            bold = "**" if round(result.score(name), 4) == best_value else ""
+            cells.append(f"{bold}{result.percent(name)}{bold}")
         rows.append([*cells, f"{result.epoch:.0f} of {result.epochs:.0f}"])
-    note = (
-        "In percent, of several seeds mean ± standard deviation. Micro-F1 is the same as accuracy: "
-        "each image has one label."
-    )
     head = ["run", "norm", "batch size", "seeds", *COLUMNS.values(), "best epoch"]
-    return f"{markdown_table(head, rows)}\n{note}\n"
+    return (
+        f"{markdown_table(head, rows)}\nIn percent; with several seeds, mean ± standard deviation. "
+        "Micro-F1 is the same as accuracy: each image has one label.\n"
+    )
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -343,7 +325,7 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def show_summary(folder: Path) -> None:
-    """Print the summary in `folder`, what most ask for first; accuracy and F1 in percent."""
+    """Print the main columns of the summary in `folder`, in percent."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -351,15 +333,14 @@ def show_summary(folder: Path) -> None:
     rows = files.read_csv(folder / "summary.csv")
     several = any(row["seeds"] != "1" for row in rows)
     # 80 columns have no place for more.
-    count, gap = (("seeds", "seeds"), 0) if several else (("best epoch", "epoch"), 1)
+    title, count, gap = ("seeds", "seeds", 0) if several else ("best epoch", "epoch", 1)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, gap, 0, 0))
-    for title in ("run", "norm"):
-        table.add_column(title, no_wrap=True)
-    for title in ("batch size", count[0], *(COLUMNS[name] for name in SHOWN)):
-        table.add_column(title.replace(" ", "\n"), justify="right", no_wrap=True)
+    for name in ("run", "norm", "batch size", title, *(COLUMNS[name] for name in SHOWN)):
+        justify: Any = "left" if name in ("run", "norm") else "right"
+        table.add_column(name.replace(" ", "\n"), justify=justify, no_wrap=True)
     for row in rows:
         scores = (row_percent(row, name).replace("\N{NO-BREAK SPACE}", "") for name in SHOWN)
-        cells = (row["run"], row_name(row), row["batch_size"], row[count[1]])
+        cells = (row["run"], row_name(row), row["batch_size"], row[count])
         table.add_row(*cells, *(f"{score}%" for score in scores))
     Console(highlight=False).print("", table)
 

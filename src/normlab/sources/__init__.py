@@ -1,19 +1,20 @@
 """Where images come from. A source is a module here whose `load` gives (train, test)."""
 
 import os
+from importlib import import_module
 from pathlib import Path
 
 from normlab.data.images import Images
-from normlab.sources import cifar10, digits, folder
+from normlab.sources import folder
 
 
 def load(dataset: str) -> tuple[Images, Images]:
     """Training and test images of `dataset`, a value of params.yaml's key of that name.
 
-    Raises `NormlabError`, with what to do next, when they cannot be had whole.
+    Raises `NormlabError`, with what to do next, when they are not all available.
     """
-    if dataset.startswith("folder:"):
+    kind, _, path = dataset.partition(":")
+    if kind == "folder":
         # A `~` that leads nowhere stays, to be named; that of `Path` raises a RuntimeError.
-        path = os.path.expanduser(dataset.removeprefix("folder:"))  # noqa: PTH111
-        return folder.load(Path(path))
-    return {"cifar10": cifar10.load, "digits": digits.load}[dataset]()
+        return folder.load(Path(os.path.expanduser(path)))  # noqa: PTH111
+    return import_module(f"normlab.sources.{kind}").load()

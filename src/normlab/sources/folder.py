@@ -20,7 +20,7 @@ def load(root: Path) -> tuple[Images, Images]:
     """A tree `train/<class>/**`, `test/<class>/**` of 32x32 images, in the order of their names.
 
     Raises `NormlabError` that names the file or folder which is not so, and `OSError` for one that
-    cannot be read. Files in no class are left out, and a line on stderr says how many.
+    cannot be read. Files in no class are ignored, and a line on stderr says how many.
     """
     if not root.is_dir():
         raise NormlabError(f"dataset = folder:{root}: no such folder; {NEEDED}")
@@ -28,41 +28,39 @@ def load(root: Path) -> tuple[Images, Images]:
     inside = [path for part in parts for path in part.iterdir() if visible(path.name)]
     classes = tuple(sorted({path.name for path in inside if path.is_dir()}))
     if len(classes) < 2:
-        raise NormlabError(f"dataset = folder:{root}: holds {len(classes)} classes; {NEEDED}")
+        raise NormlabError(f"dataset = folder:{root}: contains {len(classes)} classes; {NEEDED}")
     others = [path for path in sorted(inside) if not path.is_dir()]
     for path in others:
         if not path.exists():
-            raise NormlabError(f"{path}: is a link that leads nowhere")
+            raise NormlabError(f"{path}: is a broken link")
     if others:
-        line = f"{root}: files in no class, left out: {len(others)}, such as {others[0]}"
+        line = f"{root}: ignored files, of no class: {len(others)}, such as {others[0]}"
         print(line, file=sys.stderr)
     train, test = (_find(root / part, classes) for part in ("train", "test"))
     return _read(root / "train", train, classes), _read(root / "test", test, classes)
 
 
-def _find(folder: Path, classes: tuple[str, ...]) -> list[list[Path]]:
-    """The files of each class."""
+def _find(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
+    """The files of all classes, each with its label."""
     found = []
-    for name in classes:
-        found.append(below(folder / name, _refuse) if (folder / name).is_dir() else [])
-        if not found[-1]:
-            raise NormlabError(f"{folder / name}: holds no images; {NEEDED}")
+    for label, name in enumerate(classes):
+        paths = below(folder / name, _refuse) if (folder / name).is_dir() else []
+        if not paths:
+            raise NormlabError(f"{folder / name}: contains no images; {NEEDED}")
+        found += [(path, label) for path in paths]
     return found
-
-
-def _read(folder: Path, found: list[list[Path]], classes: tuple[str, ...]) -> Images:
-    paths = [path for part in found for path in part]
-    labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(part) for part in found])
-    pixels = [_pixels(path) for path in track(paths, f"reading {folder}", len(paths))]
-    return Images(np.stack(pixels), labels, classes)
 
 
 def _refuse(error: OSError) -> None:
     raise error
 
 
-def _pixels(path: Path) -> np.ndarray:
-    image = decode(path)
-    if image.size != (SIZE, SIZE):
-        raise NormlabError(f"{path}: has {image.width}x{image.height} pixels, not {SIZE}x{SIZE}")
-    return np.asarray(image)
+def _read(folder: Path, found: list[tuple[Path, int]], classes: tuple[str, ...]) -> Images:
+    pixels = []
+    for path, _ in track(found, f"reading {folder}", len(found)):
+        image = decode(path)
+        if image.size != (SIZE, SIZE):
+            size = f"{image.width}x{image.height}"
+            raise NormlabError(f"{path}: has {size} pixels, not {SIZE}x{SIZE}")
+        pixels.append(np.asarray(image))
+    return Images(np.stack(pixels), np.array([label for _, label in found], np.int64), classes)

@@ -30,7 +30,7 @@ def visible(name: str) -> bool:
 def below(folder: Path, on_error: Callable[[OSError], None]) -> list[Path]:
     """All visible files below `folder`, sorted. Links are followed, but not in circles.
 
-    A link that leads nowhere is among them: whoever reads it learns why it cannot be read.
+    A link that leads nowhere is among them: reading it raises the reason.
     `on_error` is called for each folder that cannot be read, and for what is no file.
     """
     found: list[Path] = []
@@ -43,7 +43,7 @@ def below(folder: Path, on_error: Callable[[OSError], None]) -> list[Path]:
     files = []
     for path in sorted(found):
         if path.exists() and not path.is_file():  # a reader might wait for ever
-            on_error(OSError(f"{path}: is no file, but a pipe, a socket or a device"))
+            on_error(OSError(f"{path}: is not a regular file"))
         else:
             files.append(path)
     return files
@@ -52,11 +52,11 @@ def below(folder: Path, on_error: Callable[[OSError], None]) -> list[Path]:
 def decode(path: Path) -> Image.Image:
     """The image in the file `path`, the first of several: upright, RGB, on white if transparent.
 
-    Raises `NormlabError` for a file that is no image, one that cannot be decoded, or one whose
+    Raises `NormlabError` for a file that is not an image, cannot be decoded, or whose
     values have no natural scale to 8 bits, such as floats; `OSError` for one that cannot be read.
     """
     if path.is_symlink() and not path.exists():
-        raise NormlabError(f"{path}: is a link that leads nowhere")
+        raise NormlabError(f"{path}: is a broken link")
     content = io.BytesIO(path.read_bytes())  # by its path, Pillow turns some TIFF files twice
     kind: str | None = "an image"
     try:
@@ -68,7 +68,7 @@ def decode(path: Path) -> Image.Image:
                 ImageOps.exif_transpose(image, in_place=True)
             return _rgb(image)
     except UnidentifiedImageError:
-        line = f"{path}: is no image, a damaged one, or of a kind that Pillow does not read"
+        line = f"{path}: is not an image, damaged, or of a format that Pillow does not read"
         raise NormlabError(line) from None
     except Image.DecompressionBombError as error:
         raise NormlabError(f"{path}: is too large; save it smaller ({error})") from None

@@ -19,7 +19,7 @@ class Draws(NamedTuple):
 
 
 def draw(count: int, padding: int, flip: bool, generator: torch.Generator) -> Draws:
-    """Draw order, crops and flips of `count` images; `generator` is the only source of chance."""
+    """Draw order, crops and flips of `count` images; `generator` is the only randomness."""
     return Draws(
         torch.randperm(count, generator=generator),
         torch.randint(0, 2 * padding + 1, (count,), generator=generator),

@@ -90,7 +90,7 @@ class Trained:
 
 
 def flops(job: Job, images: int) -> float:
-    """Floating-point operations of training on `images` images an epoch: forward and backward."""
+    """Floating-point operations of training on `images` images per epoch: forward and backward."""
     return 3.0 * flops_per_image(job.spec.n) * images * job.train.epochs
 
 
@@ -294,7 +294,9 @@ def train_to_end(
         scratch.save(state)
         if log:
             files.append_csv(log, row, LOG_FIELDS)
-        bar.epoch(epoch_line(name, row, job.train.epochs, seconds))
+        losses = (row["train_loss"], row["val_loss"])
+        accuracy, last = 1 - row["val_error"], job.train.epochs
+        bar.epoch(progress.EpochLine(name, row["epoch"], last, accuracy, *losses, seconds))
 
     shown = (
         progress.epochs(name, len(trained.log) + 1, job.train.epochs, trainer.steps.per_epoch)
@@ -362,16 +364,4 @@ def diverged(name: str, epoch: Epoch, log: Path | None) -> str:
     return (
         f"run {name}: {what}{where}; lower train.lr, "
         "or keep it as a result by compute.on_divergence = record"
-    )
-
-
-def epoch_line(name: str, row: Row, epochs: int, seconds: float) -> progress.EpochLine:
-    return progress.EpochLine(
-        name,
-        row["epoch"],
-        epochs,
-        val_accuracy=1 - row["val_error"],
-        train_loss=row["train_loss"],
-        val_loss=row["val_loss"],
-        seconds=seconds,
     )

@@ -20,7 +20,7 @@ from normlab.training.optim import set_lr
 
 
 class Steps:
-    """The steps of a training on `images`, an epoch at a time: `start_epoch`, then `next` for each.
+    """The steps of a training on `images`: `start_epoch`, then `next` for each step of the epoch.
 
     A step crops, normalizes, runs forward and backward, lets the optimizer step and the norms
     project. What differs between steps lies in tensors on the device, which a step reads and
@@ -83,7 +83,7 @@ class Steps:
 
         # Compiled apart, forward and backward would need autograd between them: a twentieth of a
         # step on 8 images. A last, smaller batch is computed without compiling: a second
-        # compilation for one step an epoch would not pay.
+        # compilation for one step per epoch would not pay.
         self._plain, self._compiled = forward_backward, runtime.compile(forward_backward)
 
     def start_epoch(self, draws: Draws, lrs: Sequence[float]) -> None:
@@ -103,7 +103,7 @@ class Steps:
         self._done += size
 
     def forget(self) -> None:
-        """Prepare steps anew: the optimizer's tensors have been replaced."""
+        """Prepare steps again: the optimizer's tensors have been replaced."""
         self._prepared.clear()
 
     def sizes(self) -> Tensor:

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from normlab.utils.errors import NormlabError
 def atomic(path: Path | str) -> Iterator[Path]:
     """Yield a temporary file beside `path`; rename it to `path` when the block succeeds.
 
-    When the block fails, the temporary file is removed, and what stood at `path` is untouched. A
+    When the block fails, the temporary file is removed, and what was at `path` is untouched. A
     file that is replaced hands on its permissions; a pipe or a device is yielded itself, to be
     written to. Raises `OSError` before the block where no file can be made, as for a folder.
     """
@@ -43,8 +43,8 @@ def atomic(path: Path | str) -> Iterator[Path]:
 def atomic_folder(path: Path | str) -> Iterator[Path]:
     """Yield an empty folder, which becomes `path` when the block succeeds.
 
-    It replaces a folder that stands there, with all that it holds: `path` is one of the program's
-    own, never one that a user chose. A link to a folder stays. Raises `OSError` as `atomic` does.
+    It replaces an existing folder and all its contents: `path` is one of the program's own, never
+    one that a user chose. A link to a folder stays. Raises `OSError` as `atomic` does.
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_dir():
@@ -95,19 +95,21 @@ def write_json(path: Path | str, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def csv_bytes(rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> bytes:
-    """`rows` as CSV with the header `fields`; floats keep every digit they need.
+def csv_bytes(rows: Sequence[Mapping[str, Any]], fields: Sequence[str] = ()) -> bytes:
+    """`rows` as CSV; floats keep every digit they need. Without `fields` the first row names them.
 
     The text is UTF-8, and file names that are not keep their bytes.
     """
     text = io.StringIO()
-    writer = csv.DictWriter(text, fields, lineterminator="\n")
+    writer = csv.DictWriter(text, fields or tuple(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode(errors="surrogateescape")
 
 
-def write_csv(path: Path | str, rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> None:
+def write_csv(
+    path: Path | str, rows: Sequence[Mapping[str, Any]], fields: Sequence[str] = ()
+) -> None:
     """Write `rows` to `path` as `csv_bytes`."""
     write_bytes(path, csv_bytes(rows, fields))
 
@@ -128,13 +130,16 @@ def read_yaml(path: Path | str) -> Any:
 
     try:
         return YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise NormlabError(f"{path}: is not UTF-8 text: {error}") from None
     except MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise NormlabError(f"{path}: is not YAML: {place}{error.problem}") from None
-    except (YAMLError, ValueError, IndexError, RecursionError) as error:  # 2020-13-45, [[[[...
+    except (
+        YAMLError,
+        ValueError,
+        IndexError,
+        RecursionError,
+    ) as error:  # 2020-13-45, [[[[..., \xff
         raise NormlabError(f"{path}: is not YAML: {error}") from None
 
 
