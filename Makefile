@@ -1,7 +1,7 @@
 # Everything runs in .venv; the first target that needs it makes it. There src/ is importable.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 SHELL := /bin/bash
-# pip would install elsewhere, and Python not find the stages in the folder where it starts.
+# With these set, pip would install elsewhere, and Python would not find the stages.
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONSAFEPATH
 export SHELL # DVC runs stages in it: that of the environment may be nologin
 .SHELLFLAGS := -eu -o pipefail -c
@@ -9,12 +9,7 @@ export SHELL # DVC runs stages in it: that of the environment may be nologin
 PYTHON ?= python3
 JOBS_OPTION = $(if $(JOBS),--jobs $(JOBS))
 INSTALLED := .venv/requirements.txt
-# Where Python may not write bytecode (PYTHONDONTWRITEBYTECODE, as in many containers), each start
-# would compile torch's sources anew.
-export UV_COMPILE_BYTECODE := 1
-# uv's own list of authorities lacks a company's, which the system's has.
-export UV_SYSTEM_CERTS := 1
-UV := .venv/bin/python .ci/uv.py
+PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-user
 define CHECK_PYTHON
 import sys
 if sys.version_info < (3, 11):
@@ -22,16 +17,16 @@ if sys.version_info < (3, 11):
 from importlib.util import find_spec
 for module in ("_bz2", "_ctypes", "_lzma", "_sqlite3", "_ssl"):
     if not find_spec(module):
-        sys.exit("error: $(PYTHON) was built without %s, which normlab needs; take another: make PYTHON=python3.12" % module)
+        sys.exit("error: $(PYTHON) was built without %s, which normlab needs; use another: make PYTHON=python3.12" % module)
 endef
 export CHECK_PYTHON
-# Where it fails, each difference becomes a conflict: by itself Git would silently leave one side.
+# If it fails, each difference becomes a conflict: by itself Git would silently keep one side.
 MERGE_DRIVER := .venv/bin/python -m normlab merge-lock %O %A %B || \
     git -c merge.conflictStyle=merge merge-file -L ours -L base -L theirs %A /dev/null %B
 
-.PHONY: help install s3 demo study test quick locked lint format readme lock
+.PHONY: help install s3 demo study test quick locked lint format readme requirements
 
-help: ## What can be made
+help: ## List the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
 install: $(INSTALLED) ## Make .venv with the pinned dependencies; bring the committed runs
@@ -44,15 +39,14 @@ $(INSTALLED): requirements.txt
 	@if [ -e .git ]; then git rev-parse --git-dir >/dev/null; fi # refuses a folder of another user
 	@$(PYTHON) -c "$$CHECK_PYTHON"
 	$(PYTHON) -m venv --clear .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-user uv==0.13.9
-	$(UV) pip install --quiet --python .venv/bin/python -r requirements.txt
+	$(PIP) -r requirements.txt
 	echo "$$PWD/src" >"$$(.venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/normlab.pth"
 	if [ -e .git ]; then \
 	    git config merge.dvc-lock.driver '$(MERGE_DRIVER)'; fi
 	cp requirements.txt $@
 
-s3: $(INSTALLED) ## Install what remotes on S3 need, and their test
-	$(UV) pip install --quiet --python .venv/bin/python -r requirements.txt -r requirements-s3.txt
+s3: $(INSTALLED) ## Install the packages for remotes on S3, and for their test
+	$(PIP) -r requirements.txt -r requirements-s3.txt
 
 demo: $(INSTALLED) ## Run the whole pipeline on small images, in minutes, beside your own results
 	python -m normlab demo $(JOBS_OPTION)
@@ -66,7 +60,7 @@ test: $(INSTALLED) lint ## Lint, check types, run the tests
 quick: $(INSTALLED) ## Run the tests that neither train nor run DVC or a browser
 	python -m pytest -m 'not slow'
 
-locked: $(INSTALLED) ## Check that dvc.lock is of this code, these params and this dvc.yaml
+locked: $(INSTALLED) ## Check that dvc.lock matches the code, params.yaml and dvc.yaml
 	@state=$$(dvc repro --dry --allow-missing) && echo "$$state" && \
 	    grep -q 'Data and pipelines are up to date' <<<"$$state"
 
@@ -79,12 +73,13 @@ format: $(INSTALLED) ## Format the code
 	ruff check --fix .
 	ruff format .
 
-readme: $(INSTALLED) ## Renew the tables of README.md and docs/ from results/ and benchmarks/
+readme: $(INSTALLED) ## Regenerate the tables of README.md and docs/ from results/ and benchmarks/
 	python -m normlab readme
 
 LOCK := uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-annotate \
     --no-emit-index-url --no-emit-find-links
 
-lock: ## Renew the pinned requirements
+requirements: $(INSTALLED) ## Update the pinned requirements
+	$(PIP) uv
 	$(LOCK) pyproject.toml --group dev -o requirements.txt
 	$(LOCK) --group s3 -c requirements.txt -o requirements-s3.txt

@@ -1,4 +1,4 @@
-"""Score one run on training, validation and, for the first and only time, test images."""
+"""Score one run on training, validation and test images."""
 
 from normlab.config import params, paths
 from normlab.config.pipeline import run_stage
@@ -12,15 +12,13 @@ def main(run: str) -> None:
     config = params.load()
     data = images.read(paths.TRAIN_IMAGES)
     parts = split.read(paths.SPLIT, len(data))
-    sets = {
-        "train": data[parts.train],
-        "val": data[parts.val],
-        "test": images.read(paths.TEST_IMAGES),
-    }
-    out = paths.run_files(run)
+    test = images.read(paths.TEST_IMAGES)
+    out = paths.RunFiles(run)
     model, spec, epoch = checkpoint.load(out.weights)
     log = files.read_csv(out.log)
-    found, rows = scores.evaluate(model, spec, epoch, log, sets, config.compute.compile)
+    found, rows = scores.evaluate(
+        model, spec, epoch, log, data, parts, test, config.compute.compile
+    )
     files.write_csv(out.predictions, rows, ("actual", "predicted"))
     files.write_json(out.scores, found)
     files.write_json(out.metrics, scores.metrics(found))

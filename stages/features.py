@@ -9,7 +9,7 @@ from normlab.utils import files
 
 def main(run: str) -> None:
     wanted = params.load().features.quantiles
-    made = paths.run_files(run)
+    made = paths.RunFiles(run)
     rows = features.table(distribution.read(made.features), wanted)
     files.write_csv(made.quantiles, rows, tuple(rows[0]))
 

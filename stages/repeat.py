@@ -26,14 +26,11 @@ def main(norm: str, batch_size: int, seed: int) -> None:
     def write(trained: loop.Trained) -> None:
         model = job.spec.build()
         model.load_state_dict(trained.weights)
-        sets = {
-            "train": data[parts.train],
-            "val": data[parts.val],
-            "test": images.read(paths.TEST_IMAGES),
-        }
+        test = images.read(paths.TEST_IMAGES)
         found, _ = scores.evaluate(
-            model.eval(), job.spec, trained.best_epoch, trained.log, sets, config.compute.compile
-        )
+            model.eval(), job.spec, trained.best_epoch, trained.log, data, parts, test,
+            config.compute.compile,
+        )  # fmt: skip
         log = {field: [row[field] for row in trained.log] for field in loop.LOG_FIELDS}
         environment = trained.environment
         files.write_json(out, {**found, "seed": seed, "log": log, "environment": environment})

@@ -21,7 +21,7 @@ def main(run: str, norm: str, batch_size: int) -> None:
     parts = split.read(paths.SPLIT, len(data))
     job = loop.make_job(run, norm, batch_size, config.seed, config, data, parts)
     inputs = pipeline.inputs("train", {"norm": norm}, data=True)
-    out = paths.run_files(run)
+    out = paths.RunFiles(run)
 
     def write(trained: loop.Trained) -> None:
         checkpoint.save(out.weights, trained.weights, job.spec, trained.best_epoch)

@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT, Workspace, clone, copy_repository, documented, served, stages_run
 
 from normlab.config import pipeline
-from normlab.config.paths import run_files
+from normlab.config.paths import RunFiles
 
 WEIGHTS = "data/weights/gn.safetensors"
 
@@ -60,7 +60,7 @@ def test_a_pull_brings_all_but_the_images(origin: Workspace, tmp_path: Path) -> 
 def test_every_run_is_an_artifact() -> None:
     artifacts = yaml.safe_load((ROOT / "dvc.yaml").read_text())["artifacts"]
     assert {name: Path(a["path"]) for name, a in artifacts.items()} == {
-        run: run_files(run).weights for run in pipeline.runs(ROOT / "dvc.yaml")
+        run: RunFiles(run).weights for run in pipeline.runs(ROOT / "dvc.yaml")
     }
     assert {artifact["type"] for artifact in artifacts.values()} == {"model"}
 

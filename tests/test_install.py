@@ -1,7 +1,6 @@
 """`make install`: which Python it takes, where the packages come from, in which folder it works."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -22,11 +21,9 @@ class Install:
         self.path = path
         path.mkdir()
         shutil.copy(ROOT / "Makefile", path)
-        shutil.copytree(ROOT / ".ci", path / ".ci")
         (path / "requirements.txt").write_text("probe==1.0\n")
-        own = ("PIP_", "UV_", "PYTHON", "MAKE")
+        own = ("PIP_", "PYTHON", "MAKE")
         self.environment = {n: v for n, v in os.environ.items() if not n.startswith(own)}
-        self.environment["UV_CACHE_DIR"] = str(path / "cache")
 
     def make(
         self, *arguments: str, python: str = sys.executable, check: bool = True
@@ -56,22 +53,14 @@ def wheel(folder: Path, name: str, version: str, contents: dict[str, bytes]) -> 
     file = f"{name}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(page / file, "w") as archive:
         for path, content in contents.items():
-            entry = zipfile.ZipInfo(path)
-            entry.external_attr = 0o100755 << 16  # may be executed
-            archive.writestr(entry, content)
+            archive.writestr(path, content)
     (page / "index.html").write_text(f'<a href="{file}">{file}</a>')
 
 
 @pytest.fixture
 def mirror(tmp_path: Path) -> Iterator[str]:
-    """The address of an index of two packages: uv, as the Makefile wants it, and the small one."""
-    uv = Path(sys.executable).with_name("uv")
-    if not uv.exists():
-        pytest.skip("no uv beside this Python, as `make install` puts it there")
-    version = re.search(r"uv==([\d.]+)", (ROOT / "Makefile").read_text())
-    assert version
+    """The address of an index of one small package."""
     folder = tmp_path / "index"
-    wheel(folder, "uv", version[1], {f"uv-{version[1]}.data/scripts/uv": uv.read_bytes()})
     wheel(folder, "probe", "1.0", {"probe.py": b"SOURCE = 'the mirror'"})
     with served(folder) as address:
         yield address
@@ -89,8 +78,6 @@ SETTINGS = {
         },
     ),
     "file": ("[global]\nindex-url = {}\n[install]\nuser = yes\n", {}),
-    "of two indexes": ("[global]\nindex-url = {}/none\nextra-index-url =\n  {}/no\n  {}\n", {}),
-    "pages of links": ("[global]\nno-index = true\nfind-links =\n  {}/uv/\n  {}/probe/\n", {}),
 }
 
 

@@ -23,7 +23,7 @@ INTEGER = "must be a valid integer"
 NUMBER = "must be a number"
 NORM = f"must be one of {', '.join(NORMS)}"
 DATASET = "must be one of cifar10, digits, folder:<absolute path>"
-GROUPS = "must be one of 1, 2, 4, 8, 16, which divide (16, 32, 64)"
+GROUPS = "must be a number that divides (16, 32, 64)"
 VAL_SIZE = "must be a fraction between 0 and 1, or a number of images from 1"
 INCREASING = "must be increasing numbers"
 COMPILE = "must be auto, true or false"
@@ -113,7 +113,7 @@ WRONG_VALUES = [
     ({"train.crop_padding": "17"}, "train.crop_padding = 17", "less than or equal to 16"),
     ({"train.flip": "1"}, "train.flip = 1", BOOLEAN),
     ({"train.flip": "yes"}, "train.flip = 'yes'", BOOLEAN),
-    ({"norms.bn": "{groups: 2}"}, "norms.bn.groups = 2", "is not a key; allowed are none"),
+    ({"norms.bn": "{groups: 2}"}, "norms.bn.groups = 2", "is not a key; allowed keys are none"),
     ({"repeat.seeds": "[2, 2]"}, "repeat.seeds = [2, 2]", "must be different numbers"),
     ({"repeat.seeds": "[-1]"}, "repeat.seeds.0 = -1", "greater than or equal to 0"),
     ({"repeat.batch_sizes": "8"}, "repeat.batch_sizes = 8", "must be a valid list"),
@@ -135,16 +135,16 @@ WRONG_VALUES = [
     ({"features.quantiles": "[0.1, true]"}, "features.quantiles.1 = True", NUMBER),
     ({"plots.dpi": "0"}, "plots.dpi = 0", "must be greater than or equal to 30"),
     ({"plots.dpi": "150.0"}, "plots.dpi = 150.0", INTEGER),
-    ({"plots.format": "pdf"}, "plots.format = 'pdf'", "is not a key; allowed are dpi"),
-    ({"learning_rate": "0.1"}, "learning_rate = 0.1", f"is not a key; allowed are {TOP}"),
+    ({"plots.format": "pdf"}, "plots.format = 'pdf'", "is not a key; allowed keys are dpi"),
+    ({"learning_rate": "0.1"}, "learning_rate = 0.1", f"is not a key; allowed keys are {TOP}"),
     (
         {"train.learning_rate": "0.1"},
         "train.learning_rate = 0.1",
-        "is not a key; allowed are epochs,",
+        "is not a key; allowed keys are epochs,",
     ),
-    ({"plots.a[0]": "1"}, "plots.a[0] = 1", "is not a key; allowed are dpi"),
-    ({'"two\\nlines"': "1"}, "two lines = 1", f"is not a key; allowed are {TOP}"),
-    ({"7": "1"}, "7", f"is not a key; allowed are {TOP}"),
+    ({"plots.a[0]": "1"}, "plots.a[0] = 1", "is not a key; allowed keys are dpi"),
+    ({'"two\\nlines"': "1"}, "two lines = 1", f"is not a key; allowed keys are {TOP}"),
+    ({"7": "1"}, "7", f"is not a key; allowed keys are {TOP}"),
     ({"split": "null"}, "split = None", "must have the keys val_size"),
     ({"split": "[0.2]"}, "split = [0.2]", "must have the keys val_size"),
     ({"plots": "png"}, "plots = 'png'", "must have the keys dpi"),

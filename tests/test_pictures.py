@@ -16,7 +16,7 @@ from normlab.utils.errors import NormlabError
 WIDE = np.array([[0, 255, 256], [32767, 32768, 65535]], np.uint16)
 SHOWN = [0, 0, 1, 127, 128, 255]  #: what `WIDE` is in 8 bits
 GREEN = (20, 200, 60)
-NO_IMAGE = "is not an image, damaged, or of a format that Pillow does not read"
+NO_IMAGE = "is not an image, is damaged, or has a format that Pillow cannot read"
 
 
 def written(path: Path, image: Image.Image, kind: str, **options: object) -> Path:

@@ -170,10 +170,10 @@ def test_what_cannot_be_classified_is_told_and_the_others_are_classified(
     assert list(told) == [str(folder / name) for name in ("e.txt", "f.pdf", "b.heic", "c.mpg",
                                                           "d.png")]  # fmt: skip
     assert told[str(folder / "e.txt")].startswith("skipped, ")
-    assert "of a format that Pillow does not read" in told[str(folder / "b.heic")]
+    assert "has a format that Pillow cannot read" in told[str(folder / "b.heic")]
     assert told[str(folder / "c.mpg")].startswith("cannot be decoded as MPEG (")
     assert told[str(folder / "d.png")].startswith("cannot be decoded as PNG (")
-    assert last == "error: files that could not be classified: 3, see above"
+    assert last == "error: 3 files could not be classified (see above)"
 
 
 def test_files_that_are_no_images_by_their_ending_are_no_failure(

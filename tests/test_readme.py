@@ -24,15 +24,18 @@ def test_the_tables_are_those_of_the_committed_files(monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the results of one run, x, and what others report of it and of y."""
+    """A folder with the results of two runs, and what others report of one, and of a third norm."""
     monkeypatch.chdir(tmp_path)
     row = {"run": "x", "norm": "ln", "batch_size": 8, "seeds": 2, "diverged": 1}
     row |= dict(zip(SHOWN, (0.5, 0.876, 0.125), strict=True))
-    one = {"run": "z", "seeds": 1} | dict.fromkeys((f"{name}_sd" for name in SHOWN), "")
-    row |= dict.fromkeys(one, 0.01) | {"run": "x", "seeds": 2}
+    one = {"run": "z", "batch_size": 4, "seeds": 1} | dict.fromkeys(
+        (f"{name}_sd" for name in SHOWN), ""
+    )
+    row |= dict.fromkeys(one, 0.01) | {"run": "x", "batch_size": 8, "seeds": 2}
     files.write_csv("results/summary.csv", [row, row | one], tuple(row))
-    reported = [{"run": run, "test_accuracy": 0.9, "source": "ann/norms"} for run in "xy"]
-    files.write_csv(readme.ANCHORS, reported, tuple(reported[0]))
+    theirs = {"batch_size": 8, "test_accuracy": 0.9, "source": "ann/norms"}
+    reported = [{"norm": norm, **theirs} for norm in ("ln", "gn")]
+    files.write_csv(readme.REPORTED, reported, tuple(reported[0]))
     return tmp_path
 
 
@@ -46,7 +49,7 @@ def test_a_table_follows_its_source(place: Path) -> None:
         "| 90.0 | [ann](https://github.com/ann/norms) | -2.4 |"
     )
     assert lines[5] == (  # nobody reports on z
-        "| `z` | Layer (LN) (diverged) | 8 | 1 | 50.00 | 87.60 | 12.50 |  |  |  |"
+        "| `z` | Layer (LN) (diverged) | 4 | 1 | 50.00 | 87.60 | 12.50 |  |  |  |"
     )
     assert lines[3].endswith("| ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: |")
     assert (lines[0], lines[-1], len(lines)) == ("before", "after", 8)

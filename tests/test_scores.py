@@ -8,6 +8,7 @@ import torch
 
 from normlab.compute import runtime
 from normlab.data.images import Images
+from normlab.data.split import Split
 from normlab.evaluation import scores
 from normlab.nets.checkpoint import Spec
 
@@ -17,8 +18,9 @@ LOG = [{"train_loss": "1.0", "val_loss": "1.0"}]
 
 
 def evaluate(images: Images, compile_: str | bool, log: list[dict[str, str]] = LOG) -> Any:
-    sets = dict.fromkeys(("train", "val", "test"), images)
-    return scores.evaluate(SPEC.build().eval(), SPEC, 1, log, sets, compile_)
+    every = list(range(len(images)))
+    parts = Split(every, every, SPEC.mean, SPEC.std)
+    return scores.evaluate(SPEC.build().eval(), SPEC, 1, log, images, parts, images, compile_)
 
 
 def test_scores_are_those_of_the_predictions(images: Make) -> None:

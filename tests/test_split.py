@@ -60,8 +60,7 @@ def test_mean_and_std_have_the_same_bits_on_every_processor() -> None:
 )
 def test_a_size_that_leaves_nothing_is_refused(val_size: float, made: int, images: Maker) -> None:
     assert refused(lambda: split.draw(images(10), val_size, 1)) == (
-        f"split.val_size = {val_size}: makes {made} of 10 training images; "
-        "must leave from 1 to 9 for validation"
+        f"split.val_size = {val_size}: selects {made} of 10 training images; must select 1 to 9"
     )
 
 
@@ -96,8 +95,8 @@ def test_a_damaged_file_is_refused(content: str | bytes, tmp_path: Path) -> None
     path = tmp_path / "split.json"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     line = refused(lambda: split.read(path, 3))
-    assert line.startswith(f"{path}: is no split (")
-    assert line.endswith("; `dvc repro -f split`")
+    assert line.startswith(f"{path}: is not a valid split (")
+    assert line.endswith("; `dvc repro --force split`")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +117,7 @@ def test_a_split_of_other_images_is_refused(
     path = tmp_path / "split.json"
     path.write_text(json.dumps(WHOLE | change))
     assert refused(lambda: split.read(path, total)) == (
-        f"{path}: does not divide the {total} training images; `dvc repro -f split`"
+        f"{path}: does not divide the {total} training images; `dvc repro --force split`"
     )
 
 

@@ -368,13 +368,13 @@ def test_a_folder_outside_of_git_is_refused_at_once(tmp_path: Path) -> None:
     done = made.run("python", "-m", "normlab", "study", check=False)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert re.fullmatch(r"error: this folder is in no Git .*`git init`.*\n", done.stderr)
+    assert re.fullmatch(r"error: this folder is not in a Git .*`git init`.*\n", done.stderr)
     assert sorted(made.path.rglob("*")) == before
 
 
 def test_dvc_may_be_set_to_work_without_git(tmp_path: Path) -> None:
     (tmp_path / ".dvc").mkdir()
-    with pytest.raises(NormlabError, match="in no Git repository"):
+    with pytest.raises(NormlabError, match="not in a Git repository"):
         study.require_git(tmp_path)
     (tmp_path / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
     study.require_git(tmp_path)

@@ -25,7 +25,7 @@ from normlab.compute.inference import normalize
 from normlab.compute.runtime import Runtime, rehearse
 from normlab.config import params
 from normlab.config.params import Compute
-from normlab.config.paths import TRAIN_IMAGES, run_files
+from normlab.config.paths import TRAIN_IMAGES, RunFiles
 from normlab.data import distribution
 from normlab.data.images import Images
 from normlab.data.images import write as write_images
@@ -263,7 +263,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def train(task: Job, images: Images, on_divergence: str = "stop") -> None:
     """Train `task` on all images but 12, which are for validation, and write what stages write."""
-    out, count = run_files("run"), len(images)
+    out, count = RunFiles("run"), len(images)
     parts = Split([*range(count - 12)], [*range(count - 12, count)], [0.5] * 3, [0.25] * 3)
     compute = Compute(compile=False, devices=1, on_divergence=on_divergence)
 
@@ -276,7 +276,7 @@ def train(task: Job, images: Images, on_divergence: str = "stop") -> None:
 
 def test_outputs_are_whole_and_the_scratch_is_gone(place: Path, images: Make) -> None:
     train(job(), images(52))
-    out = run_files("run")
+    out = RunFiles("run")
     assert len(out.log.read_text().splitlines()) == 4
     log = _rows(out.log)
     best = best_epoch(log)
@@ -311,11 +311,11 @@ def test_divergence_stops_with_one_line_and_keeps_the_log(
     with pytest.raises(NormlabError, match=f"run run: {line}; the log is in") as error:
         train(job("nn", **change), images(52))
     assert "\n" not in str(error.value)
-    assert len(run_files("run").log.read_text().splitlines()) == 2
-    assert not run_files("run").weights.exists()
+    assert len(RunFiles("run").log.read_text().splitlines()) == 2
+    assert not RunFiles("run").weights.exists()
     # Its epochs are not lost: as a result, it ends where it stood, trained no further.
     train(job("nn", **change), images(52), on_divergence="record")
-    assert len(run_files("run").log.read_text().splitlines()) == 2
+    assert len(RunFiles("run").log.read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("change", [{"lr": 1e20}, {"lr": 1e38, "batch_size": 64}])
@@ -323,9 +323,11 @@ def test_divergence_can_be_recorded_as_a_result(
     change: dict[str, Any], place: Path, images: Make
 ) -> None:
     train(job("nn", **change), images(52), on_divergence="record")
-    out = run_files("run")
-    sets = {name: images(12) for name in ("train", "val", "test")}
-    found, _ = scores.evaluate(*checkpoint.load(out.weights), _rows(out.log), sets, False)
+    out = RunFiles("run")
+    parts = Split([*range(6)], [*range(6, 12)], [0.5] * 3, [0.25] * 3)
+    found, _ = scores.evaluate(
+        *checkpoint.load(out.weights), _rows(out.log), images(12), parts, images(12), False
+    )
     assert found["diverged"]
     assert found["test"]["accuracy"] == pytest.approx(1 / 3)
     assert math.isnan(features.table(distribution.read(out.features), [0.5])[0]["q50"])
@@ -347,7 +349,7 @@ def test_a_damaged_scratch_is_reported_and_training_starts_over(
     [state] = (place / ".scratch").glob("*/state")
     state.write_bytes(state.read_bytes()[:-100])
     train(job(), images(52))
-    assert "damaged (wrong checksum); starting over" in capsys.readouterr().err
+    assert "damaged (wrong checksum); restarting from scratch" in capsys.readouterr().err
     assert digest(place / "data") == expected
 
 

@@ -1,1 +1,1 @@
-"""What a user types besides `dvc`."""
+"""What a user types besides `dvc`: demo, study, predict."""

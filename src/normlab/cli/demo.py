@@ -24,7 +24,7 @@ OVERRIDES = [
     "train.epochs=8",
     "train.warmup_epochs=3",
     "train.optimizer=adamw",  # learns in fewer steps than sgd
-    "train.lr=0.03",  # from 0.05 on, no norm fails with some seeds
+    "train.lr=0.03",  # with 0.05 or more, the run without norm fails for some seeds
     "train.crop_padding=0",  # an 8x8 digit, enlarged: moved, it would need more epochs
     "train.flip=false",  # a mirrored digit is another or none
 ]
@@ -33,7 +33,7 @@ OVERRIDES = [
 def run(jobs: int | None) -> None:
     """Run the pipeline with OVERRIDES, `jobs` runs at a time, and put its results into FOLDER.
 
-    It runs in a copy of the workspace that stays, with the workspace's DVC cache: what is done is
+    It runs in a copy of the workspace that is kept, with the workspace's DVC cache: what is done is
     not done again. Raises `NormlabError` as `study.run` does, while another demo runs there, and if
     the folder is not a demo's.
     """

@@ -1,7 +1,7 @@
 """Git merges of dvc.lock, stage by stage.
 
 Machines that train different runs add or change different stages of one dvc.lock. Git compares
-lines, and takes entries that two machines added at one place for a conflict. This compares
+lines, and reports a conflict where two machines added entries at one place. This compares
 stages. `make install` registers it with Git for the file that .gitattributes names; where it fails,
 or there is no .venv, `git merge-file` marks what `ours` and `theirs` do not share.
 """

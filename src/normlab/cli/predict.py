@@ -15,9 +15,9 @@ from PIL import Image
 
 from normlab.compute.runtime import make_runtime
 from normlab.config import pipeline
-from normlab.config.paths import run_files
+from normlab.config.paths import RunFiles
 from normlab.data.images import SIZE
-from normlab.evaluation.scores import Classifier
+from normlab.evaluation.scores import classifier
 from normlab.nets import checkpoint
 from normlab.sources.pictures import below, decode
 from normlab.utils import files
@@ -56,7 +56,7 @@ def run(run: str, paths: Sequence[Path], csv: Path | None) -> None:
         for row in predictions:
             print(f"{row['class']:{width}}  {row['probability']:7.2%}  {row['file']}")
     if failures.count:
-        raise NormlabError(f"files that could not be classified: {failures.count}, see above")
+        raise NormlabError(f"{failures.count} files could not be classified (see above)")
 
 
 def predict(run: str, images: Sequence[Path], failures: Failures) -> list[dict[str, Any]]:
@@ -83,8 +83,8 @@ def predict(run: str, images: Sequence[Path], failures: Failures) -> list[dict[s
         raise NormlabError("no image could be read, so nothing is classified")
     if resized:
         print(f"resized to {SIZE}x{SIZE}: {resized} of {len(readable)} images", file=sys.stderr)
-    classify = Classifier(model, spec, make_runtime("float32", False, 0))
-    best = classify(torch.from_numpy(np.stack(pixels))).softmax(1).max(1)
+    logits = classifier(model, spec, make_runtime("float32", False, 0))
+    best = logits(torch.from_numpy(np.stack(pixels))).cpu().softmax(1).max(1)
     labels = [spec.classes[index] for index in best.indices.tolist()]
     return [
         {"file": file, "class": label, "probability": probability}
@@ -97,7 +97,7 @@ def weights(run: str) -> Path:
     names = pipeline.runs()
     if run not in names:
         raise NormlabError(f"run = {run}: must be one of {', '.join(names)}")
-    path = run_files(run).weights
+    path = RunFiles(run).weights
     if path.exists():
         return path
     command = [sys.executable, "-m", "dvc", "pull", str(path)]
@@ -115,7 +115,7 @@ def weights(run: str) -> Path:
 def expand(path: Path, failures: Failures) -> list[Path]:
     """`path` itself, or all image files seen below it, in the order of their names.
 
-    Of a folder, a line on stderr names each file that is passed over because of its ending.
+    Of a folder, a line on stderr names each file that is skipped because of its extension.
     """
     if not path.is_dir():
         return [path]
@@ -132,7 +132,7 @@ def expand(path: Path, failures: Failures) -> list[Path]:
 
 @cache
 def endings() -> set[str]:
-    """The endings of image files, in lower case, whether or not Pillow reads that kind."""
+    """The extensions of image files, in lower case, whether or not Pillow reads that kind."""
     readable = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     tables = MimeTypes().types_map  # Python's own, without the system's: the same everywhere
     images = {end for table in tables for end, kind in table.items() if kind.startswith("image/")}
@@ -140,7 +140,7 @@ def endings() -> set[str]:
 
 
 def named(csv: Path, images: Sequence[Path]) -> Path:
-    """The file that is written for `csv`: where its links lead, so that they stay.
+    """The file that is written for `csv`: links are followed, so that they are kept.
 
     Raises `NormlabError` if it cannot be that, or is one of `images` or another picture.
     """
@@ -160,7 +160,7 @@ def named(csv: Path, images: Sequence[Path]) -> Path:
 
 
 def read(path: Path) -> tuple[np.ndarray, bool]:
-    """uint8 `[32, 32, 3]` of an image file, and whether it was resized, proportions or no."""
+    """uint8 `[32, 32, 3]` of an image file, and whether it was resized, ignoring proportions."""
     picture = decode(path)
     small = picture.resize((SIZE, SIZE), Image.Resampling.LANCZOS)  # a copy if that is its size
     return np.asarray(small), picture.size != small.size

@@ -41,8 +41,8 @@ STAGES = ("train", "evaluate", "features")  #: of each run, in their order
 def run(jobs: int | None, root: Path | str = ".") -> None:
     """Bring the pipeline in the repository `root` up to date, `jobs` trainings at a time.
 
-    Without `jobs` that many follow from the number of GPUs, which they take as GPUs become free. A
-    training that itself takes several devices has all of them.
+    By default one per GPU, each on the next GPU that becomes free, or JOBS_ON_CPU. A training that
+    itself takes several devices has all of them.
 
     Raises `NormlabError` naming those that failed, after the others have finished; and when one
     of SIGNALS came, after all processes have ended. Trainings keep their state then.
@@ -75,13 +75,13 @@ def run(jobs: int | None, root: Path | str = ".") -> None:
 
 def shares(jobs: int | None, trainings: int, devices: int) -> list[dict[str, str]]:
     """For each training that runs at a time, the variables that give it its GPU and cores."""
-    cards = gpus() if devices == 1 else []
-    jobs = jobs or (1 if devices > 1 else len(cards) or JOBS_ON_CPU)
+    gpu_ids = gpus() if devices == 1 else []
+    jobs = jobs or (1 if devices > 1 else len(gpu_ids) or JOBS_ON_CPU)
     threads = max(1, joblib.cpu_count() // (max(1, min(jobs, trainings)) * devices))
     share = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
-    if not cards:
+    if not gpu_ids:
         return [share] * jobs
-    return [{**share, "CUDA_VISIBLE_DEVICES": card} for card in islice(cycle(cards), jobs)]
+    return [{**share, "CUDA_VISIBLE_DEVICES": gpu} for gpu in islice(cycle(gpu_ids), jobs)]
 
 
 def require_git(root: Path) -> None:
@@ -93,8 +93,8 @@ def require_git(root: Path) -> None:
 
     if not Config(str(root / ".dvc"))["core"].get("no_scm"):
         raise NormlabError(
-            "this folder is in no Git repository, which DVC needs: type `git init`, or get it by "
-            "`git clone`; `make demo` works without"
+            "this folder is not in a Git repository, which DVC needs: run `git init`, or clone the "
+            "project; `make demo` works without Git"
         )
 
 
@@ -142,7 +142,7 @@ def trainings(config: params.Params, root: Path) -> dict[str, list[str]]:
 
 @contextmanager
 def caught_signals() -> Iterator[list[int]]:
-    """The signals of SIGNALS that have come; what ignores one, as `nohup` does, goes on so."""
+    """The signals of SIGNALS that have come; those that are ignored, as under `nohup`, stay so."""
     caught: list[int] = []
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number, handler in before.items():
@@ -180,7 +180,7 @@ def finish(
     with ThreadPoolExecutor(len(shares)) as pool:
         futures = [pool.submit(work, repro) for repro in repros]
         while wait(futures, POLL_S).not_done:
-            # What cannot be shown is an exception, as when the terminal has been closed.
+            # A future has an exception where its output cannot be shown: the terminal is closed.
             if caught or any(future.done() and future.exception() for future in futures):
                 # The last first: those that wait must not take the place of one that ends.
                 for repro in reversed(repros):
@@ -192,7 +192,8 @@ def finish(
     if failed:
         names = ", ".join(repro.name for repro in failed)
         raise NormlabError(
-            f"{len(failed)} of {len(repros)} failed: {names}; {failed[0].name}: {failed[0].reason}"
+            f"{len(failed)} of {len(repros)} failed: {names}; {failed[0].name}: "
+            f"{reason(failed[0].tail)}"
         )
 
 
@@ -202,7 +203,7 @@ class Repro:
     def __init__(self, name: str, targets: Sequence[str], root: Path) -> None:
         self.name, self._targets, self._root = name, targets, root
         self._process: subprocess.Popen[str] | None = None
-        self._tail: deque[str] = deque(maxlen=40)
+        self.tail: deque[str] = deque(maxlen=40)  #: the last lines of its output
         self._ran = False  # any stage
         self._killed_at: float | None = None  # once it is to stop, by the monotonic clock
         self._told: set[psutil.Process] = set()  # to end
@@ -234,7 +235,7 @@ class Repro:
             for line in self._process.stdout:
                 self._ran |= line.startswith("Running stage")
                 if line.strip() and not self._killed_at:
-                    self._tail.append(line.strip())
+                    self.tail.append(line.strip())
                     if board:
                         board.show(self.name, line.rstrip())
         if self._killed_at:
@@ -242,20 +243,14 @@ class Repro:
         failed = self._process.returncode != 0
         if board:
             done = "finished" if self._ran else "up to date"
-            board.end(self.name, f"failed: {self.reason}" if failed else done)
+            board.end(self.name, f"failed: {reason(self.tail)}" if failed else done)
         return not failed
 
-    @property
-    def reason(self) -> str:
-        """Why it failed."""
-        return reason(self._tail)
+    def stop(self, at_once: bool) -> None:
+        """Stop it; to be called until `finish` returns.
 
-    def stop(self, at_once: bool = False) -> None:
-        """End it, if this is called until `finish` returns.
-
-        It is DVC's stage that is told to end. DVC, which ends with it, is left to do so by itself:
-        killed in the wrong moment, it leaves half a dvc.lock. After GRACE_S, or `at_once`, all
-        are killed.
+        Only DVC's stage gets SIGTERM. DVC then exits by itself: killed at the wrong moment, it
+        would leave half a dvc.lock. After GRACE_S, or `at_once`, all are killed.
         """
         now = time.monotonic()
         self._killed_at = self._killed_at or now + GRACE_S
@@ -275,9 +270,9 @@ class Repro:
 
 
 class Board:
-    """What runs print: in a terminal as bars with what else is to be seen above, or line by line.
+    """Shows what runs print: in a terminal as bars, with other lines above, else line by line.
 
-    Without rows, as where there is but one `dvc repro`, always line by line.
+    Without rows, as for a single `dvc repro`, always line by line.
     """
 
     #: what DVC says about its own work

@@ -1,1 +1,1 @@
-"""What everything runs on: device, precision, several processes."""
+"""What everything runs on: device, precision, compilation, several processes."""

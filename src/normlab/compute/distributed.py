@@ -18,7 +18,7 @@ from torch import Tensor
 from normlab.utils.errors import NormlabError
 
 T = TypeVar("T")
-ANOTHER_DIED = 75  #: exit code of a process that lost the others
+ANOTHER_DIED = 75  #: exit code of a process whose peers died
 
 
 def world_size() -> int:
@@ -80,7 +80,7 @@ def group(device: torch.device) -> Iterator[None]:
     except RuntimeError as error:
         if "gloo" not in str(error) and "NCCL" not in str(error):
             raise
-        os._exit(ANOTHER_DIED)  # there is no group left to leave in order
+        os._exit(ANOTHER_DIED)  # the group is gone and cannot be left cleanly
 
 
 def from_first(value: T) -> T:
@@ -98,7 +98,7 @@ def launch(devices: int, command: list[str]) -> None:
     They are divided among the nodes that torchrun's own variables name (PET_NNODES,
     PET_NODE_RANK, PET_MASTER_ADDR, PET_MASTER_PORT).
 
-    Raises `NormlabError` when a process dies; the others are ended then.
+    Raises `NormlabError` when a process dies; the others are stopped then.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
@@ -132,6 +132,6 @@ def launch(devices: int, command: list[str]) -> None:
             sys.exit(1)  # a bug; its traceback stands above
         raise NormlabError(
             f"process {worker} of {devices} ended with {failure.signal_name()} "
-            f"(exit code {failure.exitcode}); the others were ended; `dvc repro` resumes after the "
-            "last whole epoch"
+            f"(exit code {failure.exitcode}); the others were stopped; `dvc repro` resumes after "
+            "the last finished epoch"
         ) from None

@@ -1,4 +1,4 @@
-"""What a training runs on: device, precision, compilation, and that it repeats bit by bit."""
+"""What a training runs on: device, precision, compilation; and bit-by-bit reproducibility."""
 
 import ctypes
 import logging
@@ -22,14 +22,14 @@ from normlab.utils.errors import NormlabError
 COMPILER_CACHE = "TORCHINDUCTOR_CACHE_DIR"  #: PyTorch's environment variable
 Module = TypeVar("Module", bound=nn.Module)
 
-#: `compile: auto` compiles from so many FLOPs on: about where the time saved exceeds the half
-#: minute that compiling takes (benchmarks/throughput.py prints both)
+#: `compile: auto` compiles from this many FLOPs on: about where the time saved exceeds what
+#: compiling takes (benchmarks/throughput.py measures both)
 COMPILE_FROM_FLOPS = {"cpu": 4e12, "cuda": 5e13}
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """`device` computes, in `precision`: float32, tf32 or bfloat16, which convolutions may use."""
+    """The device, and the precision of convolutions: float32, tf32 or bfloat16."""
 
     device: torch.device
     precision: str = "float32"
@@ -71,8 +71,8 @@ class Runtime:
         # A `backward()` in it is compiled, too. (PyTorch 2.11 has no such option: two graphs.)
         if hasattr(torch._dynamo.config, "trace_autograd_ops"):
             torch._dynamo.config.trace_autograd_ops = True
-        # The compiler recommends TF32 for products of matrices, which are nothing beside the
-        # convolutions; for those `train.precision` decides.
+        # The compiler recommends TF32 for matrix products, whose cost is negligible here; for
+        # convolutions `train.precision` decides.
         warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
         return torch.compile(function, dynamic=False, options=options)
 
@@ -88,7 +88,9 @@ class Runtime:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            rehearse(step, state)  # compiles, chooses algorithms, allocates: what no graph may do
+            rehearse(
+                step, state
+            )  # compiles, chooses algorithms, allocates: not allowed in a capture
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):  # which only records
@@ -181,14 +183,13 @@ def _compiles(setting: str | bool, flops: float, device: torch.device, devices: 
 def compiler_fault(device: torch.device) -> str | None:
     """Why torch.compile does not work on this machine; None if it does.
 
-    It is tried: a compiler that is there may still not work, nor find its headers, nor the space
-    for what it writes.
+    This tries it, because an installed compiler may still lack its headers, or disk space.
     """
     cache = os.environ.get(COMPILER_CACHE)
     if cache and not _can_write(Path(cache)):
         del os.environ[COMPILER_CACHE]  # importing the compiler, as optimizers do, would fail
         return f"{COMPILER_CACHE} = {cache}: cannot be written to"
-    # It warns on machines with CUDA's tools and no GPU.
+    # PyTorch warns on machines with CUDA's tools and no GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     number = time.time_ns() % 1_000_003  # in the code, so that nothing compiled before is found
     try:

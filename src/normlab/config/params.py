@@ -26,6 +26,7 @@ from normlab.utils import files
 from normlab.utils.errors import NormlabError
 
 DATASETS = ("cifar10", "digits")
+LR_BATCH_SIZE = 128  #: the batch size that `train.lr` is for
 
 
 def _must(rule: str, holds: Callable[[Any], bool]) -> Callable[[Any], Any]:
@@ -59,12 +60,10 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Increasing = AfterValidator(_must("increasing numbers", lambda v: sorted(set(v)) == v))
 Distinct = AfterValidator(_must("different numbers", lambda v: len(set(v)) == len(v)))
-DIVISORS = [number for number in range(1, WIDTHS[0] + 1) if not any(w % number for w in WIDTHS)]
 Groups = AfterValidator(
-    _must(f"one of {', '.join(map(str, DIVISORS))}, which divide {WIDTHS}", DIVISORS.__contains__)
+    _must(f"a number that divides {WIDTHS}", lambda v: v > 0 and not any(w % v for w in WIDTHS))
 )
-# These come before pydantic's own, so that a value of a wrong type is answered with what is
-# allowed, too.
+# These come before pydantic's own, so that type errors also list the allowed values.
 Norm = Annotated[str, BeforeValidator(_must(f"one of {', '.join(NORMS)}", [*NORMS].__contains__))]
 Dataset = BeforeValidator(
     _must(f"one of {', '.join(DATASETS)}, folder:<absolute path>", _is_dataset)
@@ -102,10 +101,10 @@ sections: dict[str, Any] = {norm: (OPTIONS.get(norm, _Section), ...) for norm in
 
 
 class Norms(create_model("Sections", __base__=_Section, **sections)):  # type: ignore[misc]
-    """What each norm takes of its own."""
+    """Options of each norm."""
 
     def groups(self, norm: str) -> int:
-        """Groups of channels of `norm`; 1 of one that has none."""
+        """Groups of channels of `norm`; 1 for norms without groups."""
         return getattr(getattr(self, norm), "groups", 1)
 
 
@@ -219,14 +218,14 @@ def _first_wrong(error: ValidationError, model: type[_Section]) -> str:
         return f"{key}: is missing; every key is required"
     if kind in ("extra_forbidden", "invalid_key"):
         named = f"{key} = {value}" if kind == "extra_forbidden" else key  # which is the input
-        return f"{named}: is not a key; allowed are {_keys(model, location[:-1])}"
+        return f"{named}: is not a key; allowed keys are {_keys(model, location[:-1])}"
     if kind == "model_type":
         return f"{key or 'the file'} = {value}: must have the keys {_keys(model, location)}"
     if kind == "value_error" and not location:
         return message  # a rule over several keys names them itself
     if kind == "float_type":
         message = "must be a number"
-    if kind == "bool_type":  # no, off and the like are texts
+    if kind == "bool_type":  # no, off and the like are strings
         message = "must be true or false"
     return f"{key} = {value}: {message.replace('should', 'must', 1)}"
 

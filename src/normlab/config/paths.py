@@ -1,4 +1,4 @@
-"""Where the pipeline's files lie: the same names as in dvc.yaml."""
+"""Where the pipeline's files are: the same names as in dvc.yaml."""
 
 import os
 from pathlib import Path
@@ -24,10 +24,6 @@ class RunFiles:
         self.metrics = records / "metrics.json"  #: three of the scores, for `dvc metrics`
         self.predictions = records / "predictions.csv"
         self.quantiles = records / "quantiles.csv"
-
-
-def run_files(run: str) -> RunFiles:
-    return RunFiles(run)
 
 
 def repeat_file(norm: str, batch_size: int, seed: int) -> Path:

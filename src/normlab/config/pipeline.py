@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from normlab.config import params
-from normlab.config.paths import run_files
+from normlab.config.paths import RunFiles
 from normlab.utils import files
 from normlab.utils.errors import NormlabError, run_command
 
@@ -23,7 +23,7 @@ def runs(path: Path | str = "dvc.yaml") -> dict[str, dict[str, Any]]:
     stages = definitions(path)
     found = {str(name): run for name, run in stages["train"]["foreach"].items()}  # 8: is a number
     for name in found:
-        made = run_files(name)
+        made = RunFiles(name)
         for file in map(str, (made.log, made.scores, made.predictions, made.quantiles)):
             if file not in stages["plots"]["deps"]:
                 raise NormlabError(
@@ -79,8 +79,8 @@ def run_stage(main: Callable[..., None]) -> None:
 def unchanged(stage: str) -> Iterator[None]:
     """A block in which the code and params that `stage` depends on must stay as they are.
 
-    DVC notes them when a stage has ended: what was edited during a training would pass for what it
-    was trained with. Raises `NormlabError` after the block, which makes DVC note nothing.
+    DVC hashes them when a stage has ended: an edit during a training would be recorded as what it
+    was trained with. Raises `NormlabError` after the block, which makes DVC record nothing.
     """
     place = parse(stage)
     before = inputs(*place)
@@ -94,7 +94,7 @@ def unchanged(stage: str) -> Iterator[None]:
 
 
 def parse(stage: str) -> tuple[str, dict[str, Any], str]:
-    """The definition in dvc.yaml that `stage` is of, and what `item` and `key` are in it.
+    """Name in dvc.yaml, `item` and `key` of `stage`.
 
     `stage` is named as DVC does: train@bn, repeat@bn-128-2, ../dvc.yaml:train@bn.
     """

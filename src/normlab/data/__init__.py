@@ -1,1 +1,1 @@
-"""Images, where they come from, and how they are divided."""
+"""Images as files, the split, distributions of features."""

@@ -1,4 +1,4 @@
-"""How many values are distributed, kept as a quantile function: small, whatever their number."""
+"""The distribution of many values, stored as a quantile function of fixed size."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +55,7 @@ def read(path: Path | str) -> np.ndarray:
         with safetensors.safe_open(path, framework="numpy") as file:
             functions = file.get_tensor("quantiles")
     except FileNotFoundError:
-        raise NormlabError(f"{path}: no such file; `dvc pull` or `dvc repro` brings it") from None
+        raise NormlabError(f"{path}: no such file; `dvc pull` or `dvc repro` gets it") from None
     except (safetensors.SafetensorError, OSError) as error:
         raise NormlabError(f"{path}: is damaged ({error}); `dvc checkout --force`") from None
     if functions.ndim != 2 or functions.shape[1] != len(LEVELS):

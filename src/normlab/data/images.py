@@ -1,6 +1,5 @@
 """Labelled images as one file: uint8 pixels, labels and class names, read with no pickle."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,13 +30,6 @@ class Images:
         index = np.asarray(index)
         return Images(self.pixels[index], self.labels[index], self.classes)
 
-    def checksum(self) -> str:
-        """SHA-256 over class names, labels and pixels."""
-        digest = hashlib.sha256(json.dumps(self.classes).encode())
-        digest.update(self.labels.astype("<i8").tobytes())
-        digest.update(self.pixels.tobytes())
-        return digest.hexdigest()
-
 
 def write(path: Path | str, images: Images) -> None:
     tensors = {"pixels": np.ascontiguousarray(images.pixels), "labels": images.labels}
@@ -59,7 +51,7 @@ def read(path: Path | str) -> Images:
         raise NormlabError(f"{path}: no such file; `dvc repro` makes it") from None
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
         raise NormlabError(
-            f"{path}: is no images file ({error}); `dvc repro -f download`"
+            f"{path}: is not a valid images file ({error}); `dvc repro --force download`"
         ) from None
     pixels, labels = images.pixels, images.labels
     wrong = None
@@ -72,5 +64,5 @@ def read(path: Path | str) -> Images:
     elif labels.min() < 0 or labels.max() >= len(classes):
         wrong = f"labels are {labels.min()} to {labels.max()}, of {len(classes)} classes"
     if wrong:
-        raise NormlabError(f"{path}: {wrong}; `dvc repro -f download`")
+        raise NormlabError(f"{path}: {wrong}; `dvc repro --force download`")
     return images

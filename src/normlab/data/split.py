@@ -36,8 +36,8 @@ def draw(images: Images, val_size: int | float, seed: int) -> Split:
     count = round(total * val_size) if val_size < 1 else int(val_size)
     if not 0 < count < total:
         raise NormlabError(
-            f"split.val_size = {val_size}: makes {count} of {total} training images; "
-            f"must leave from 1 to {total - 1} for validation"
+            f"split.val_size = {val_size}: selects {count} of {total} training images; "
+            f"must select 1 to {total - 1}"
         )
     order = np.random.default_rng(seed).permutation(total)
     val, train = np.sort(order[:count]), np.sort(order[count:])
@@ -50,9 +50,9 @@ def _moments(pixels: np.ndarray) -> tuple[list[float], list[float]]:
 
     Counting how often each value occurs needs no copy of the images as floats.
     """
-    # Sums, for their order is fixed: a dot product's is that of the processor at hand, and with it
-    # the last bit of split.json, on which all trainings depend. The mean's starts with the
-    # brightest pixels, which gives the bits that the committed study has.
+    # Sums, whose order is fixed: that in a dot product depends on the processor, and with it the
+    # last bit of split.json, on which all trainings depend. The mean's starts with the brightest
+    # pixels, which gives the bits that the committed study has.
     values = np.arange(256) / 255
     means, stds = [], []
     for channel in range(pixels.shape[-1]):
@@ -82,9 +82,10 @@ def read(path: Path | str, total: int) -> Split:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         reason = f"{where}: {first['msg']}" if where else first["msg"]
-        raise NormlabError(f"{path}: is no split ({reason}); `dvc repro -f split`") from None
+        line = f"{path}: is not a valid split ({reason}); `dvc repro --force split`"
+        raise NormlabError(line) from None
     if not split.train or not split.val or sorted(split.train + split.val) != list(range(total)):
         raise NormlabError(
-            f"{path}: does not divide the {total} training images; `dvc repro -f split`"
+            f"{path}: does not divide the {total} training images; `dvc repro --force split`"
         )
     return split

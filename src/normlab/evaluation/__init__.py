@@ -1,1 +1,1 @@
-"""What measures weights."""
+"""Scores, and quantiles of features."""

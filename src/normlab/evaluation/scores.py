@@ -10,6 +10,7 @@ from torch import Tensor
 from normlab.compute.inference import Inference
 from normlab.compute.runtime import Runtime, make_runtime
 from normlab.data.images import Images
+from normlab.data.split import Split
 from normlab.nets.architecture import flops_per_image
 from normlab.nets.checkpoint import Spec
 from normlab.nets.resnet import ResNet
@@ -32,36 +33,38 @@ def evaluate(
     spec: Spec,
     epoch: int,
     log: Sequence[Mapping[str, Any]],
-    sets: Mapping[str, Images],
+    images: Images,
+    parts: Split,
+    test: Images,
     compile_: str | bool,
 ) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """Score `model`, as it was after `epoch`, on each of `sets` ("train", "val", "test").
+    """Score `model`, as it was after `epoch`, on both `parts` of `images`, and on `test` images.
 
     `log` has a row per epoch of its training. Returns the scores, and rows (actual, predicted) of
     the test images.
     """
+    sets = {"train": images[parts.train], "val": images[parts.val], "test": test}
     total = sum(map(len, sets.values()))
     runtime = make_runtime("float32", compile_, flops_per_image(spec.n) * total)
-    classify = Classifier(model, spec, runtime)
+    logits = classifier(model, spec, runtime)
     found: dict[str, Any] = {
         "norm": spec.norm,
         "batch_size": spec.batch_size,
         "epoch": epoch,
         "epochs": len(log),
-        "images": {name: len(images) for name, images in sets.items()},
+        "images": {name: len(part) for name, part in sets.items()},
         "diverged": not all(
             math.isfinite(float(row[loss])) for row in log for loss in ("train_loss", "val_loss")
         ),
     }
-    rows: list[dict[str, str]] = []
-    for name, images in sets.items():
-        predicted = classify(torch.from_numpy(images.pixels)).argmax(1)
-        found[name] = scores(torch.from_numpy(images.labels), predicted)
-        if name == "test":
-            rows = [
-                {"actual": spec.classes[actual], "predicted": spec.classes[guess]}
-                for actual, guess in zip(images.labels.tolist(), predicted.tolist(), strict=True)
-            ]
+    for name, part in sets.items():
+        predicted = logits(torch.from_numpy(part.pixels)).argmax(1).cpu()
+        found[name] = scores(torch.from_numpy(part.labels), predicted)
+    # The last set is that of the test images.
+    rows = [
+        {"actual": spec.classes[actual], "predicted": spec.classes[guess]}
+        for actual, guess in zip(test.labels.tolist(), predicted.tolist(), strict=True)
+    ]
     return found, rows
 
 
@@ -74,13 +77,8 @@ def metrics(scores: dict[str, Any]) -> dict[str, float]:
     }
 
 
-class Classifier:
-    """Logits `[N, classes]`, on the CPU, of uint8 pixels `[N, 32, 32, 3]`."""
-
-    def __init__(self, model: ResNet, spec: Spec, runtime: Runtime) -> None:
-        mean = torch.tensor(spec.mean, device=runtime.device)
-        std = torch.tensor(spec.std, device=runtime.device)
-        self._logits = Inference(runtime.place(model), mean, std, runtime)
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        return self._logits(pixels).cpu()
+def classifier(model: ResNet, spec: Spec, runtime: Runtime) -> Inference:
+    """Gives logits `[N, classes]` of uint8 pixels `[N, 32, 32, 3]`."""
+    mean = torch.tensor(spec.mean, device=runtime.device)
+    std = torch.tensor(spec.std, device=runtime.device)
+    return Inference(runtime.place(model), mean, std, runtime)

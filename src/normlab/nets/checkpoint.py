@@ -1,4 +1,4 @@
-"""A model as one safetensors file that says itself what it is; no pickle is ever run."""
+"""A model as one self-describing safetensors file, read with no pickle."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -53,8 +53,8 @@ def load(path: Path | str) -> tuple[ResNet, Spec, int]:
         model = spec.build()
         model.load_state_dict(state)
     except FileNotFoundError:
-        raise NormlabError(f"{path}: no such file; `dvc pull` or `dvc repro` brings it") from None
+        raise NormlabError(f"{path}: no such file; `dvc pull` or `dvc repro` gets it") from None
     except (safetensors.SafetensorError, ImportError, KeyError, ValueError, TypeError,
             RuntimeError, OSError) as error:  # fmt: skip
-        raise NormlabError(f"{path}: is no model of this project: {error}") from None
+        raise NormlabError(f"{path}: is not a model of this project: {error}") from None
     return model.eval(), spec, epoch

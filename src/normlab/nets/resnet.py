@@ -95,7 +95,7 @@ class FixupBlock(Block):
     a bias per channel. Nothing else keeps the sum of shortcut and branch from growing block by
     block, and lr 0.1 diverges. The paper's three rules:
 
-    1. The branch's last convolution starts at zero, and so does the network's linear layer.
+    1. The branch's last convolution is initialized to zero, and so is the network's linear layer.
     2. The branch's first convolution starts smaller, by the root of the number of blocks.
     3. A branch has a scalar scale, which starts at 1, and a scalar bias before each convolution,
        which starts at 0.
@@ -108,7 +108,7 @@ class FixupBlock(Block):
         self.scale = nn.Parameter(torch.ones(1))
 
     def reset_parameters(self, blocks: int) -> None:
-        """Rules 1 and 2, for a network of so many blocks."""
+        """Rules 1 and 2, for a network of `blocks` blocks."""
         with torch.no_grad():
             self.conv1.weight /= math.sqrt(blocks)
             self.conv2.weight.zero_()

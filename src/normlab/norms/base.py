@@ -59,14 +59,14 @@ def wide(x: Tensor) -> Tensor:
 
 
 def check(x: Tensor, num_channels: int) -> Tensor:
-    """Return `x` if it is `[N, C, H, W]` with so many channels; raise `ValueError` otherwise."""
+    """Return `x` if it is `[N, num_channels, H, W]`; raise `ValueError` otherwise."""
     if x.dim() != 4 or x.shape[1] != num_channels:
         raise ValueError(f"expected [N, {num_channels}, H, W], got {list(x.shape)}")
     return x
 
 
 class NormLayer(nn.Module):
-    """What the network and the training ask of a norm. A norm overrides what is not so."""
+    """What the network and the training ask of a norm. Subclasses override the defaults."""
 
     #: whether the constructor takes a number of groups, after that of channels
     takes_groups: ClassVar[bool] = False
@@ -151,6 +151,6 @@ def norm_class(name: str) -> type[NormLayer]:
 
 
 def make_norm(name: str, num_channels: int, num_groups: int) -> NormLayer:
-    """The norm called `name` for `num_channels` channels; `num_groups` reaches those that group."""
+    """The norm called `name`; `num_groups` is for norms that take groups."""
     cls = norm_class(name)
     return cls(num_channels, num_groups) if cls.takes_groups else cls(num_channels)

@@ -11,8 +11,8 @@ from normlab.norms.base import EPS, Norm2d, instance_moments, pool
 class GroupNorm2d(Norm2d):
     """Group normalization (Wu & He 2018, arXiv:1803.08494, equations 1, 2 and 7).
 
-    Mean and variance of each sample over H, W and `C / num_groups` neighbouring channels. Equal
-    to `nn.GroupNorm(num_groups, C)`.
+    `(x - mean) / sqrt(var + eps) * weight + bias` with mean and variance of each sample, over H, W
+    and groups of `C / num_groups` neighbouring channels. Equal to `nn.GroupNorm(num_groups, C)`.
 
     Raises `ValueError` when `num_groups` does not divide `num_channels`.
     """

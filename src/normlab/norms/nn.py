@@ -11,8 +11,8 @@ from normlab.norms.base import NormLayer, check, wide
 class NoNorm2d(NormLayer):
     """`x + bias` for `x` `[N, C, H, W]`: a learned bias per channel, which starts at 0.
 
-    It is the convolution's, kept here because the compiler fuses it, and the sum that is its
-    gradient, with the ReLU behind it; oneDNN's own takes up to 8 % of a step (AVX2).
+    It is the convolution's bias, kept here so that the compiler fuses it and its gradient with the
+    ReLU; oneDNN's own takes up to 8 % of a step (AVX2).
     """
 
     normalizes: ClassVar = False

@@ -1,4 +1,4 @@
-"""PyTorch's own batch normalization: the reference that `bn` is held against."""
+"""PyTorch's own batch normalization: the reference that `bn` is compared with."""
 
 from torch import nn
 

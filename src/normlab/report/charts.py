@@ -47,7 +47,7 @@ def fill(
 ) -> dict[str, Any]:
     """The chart that DVC draws of the column `y` of `rows`, over their column `epoch`.
 
-    Without what a page of one revision has no use for, and without zoom, which would catch a
+    Without a legend of revisions, since there is one, and without zoom, which would capture a
     reader's scrolling.
     """
     from dvc_render.vega import VegaRenderer

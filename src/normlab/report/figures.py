@@ -37,7 +37,7 @@ PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.6g} %")
 #: curves of one figure: name, what the legend calls it, line style
 BOTH_ERRORS = (("train_error", "training", ":"), ("val_error", "validation", "-"))
 LINEAR_UP_TO = 20  #: largest feature that is drawn to a linear scale
-#: from so many epochs on, the last third is drawn by itself: all at one scale, it is a flat line
+#: from this many epochs on, the last third is drawn by itself: all at one scale, it is a flat line
 LONG = 9
 
 
@@ -95,7 +95,7 @@ def sanity(study: Study) -> Figure:
     """Our batch normalization beside PyTorch's: curves, and their difference."""
     ours, theirs = find(study.runs, "bn"), find(study.runs, "torch_bn")
     if ours is None or theirs is None:
-        return _note("Compares runs bn and torch_bn at one batch size: not among the runs.")
+        return _note("Not available: requires runs with bn and torch_bn at one batch size.")
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
     colors = {run.run: color for run, color in _colored(study.runs)}
     for run in (theirs, ours):
@@ -118,7 +118,7 @@ def batch_size(study: Study) -> Figure:
     """Test accuracy against batch size of the norms that were trained at several."""
     groups = study.by_batch_size()
     if not groups:
-        return _note("Compares one norm at several batch sizes: no norm has two among the runs.")
+        return _note("Not available: requires runs with one norm at several batch sizes.")
     figure, axis = plt.subplots(figsize=(7, 4.2))
     axis.set_xscale("log", base=2)
     colors = {run.norm: color for run, color in reversed(_colored(study.runs))}

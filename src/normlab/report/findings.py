@@ -52,7 +52,7 @@ class Gap:
         return Gap(self.value + by, self.low + by, self.high + by)
 
     def below(self, limit: float) -> "Gap":
-        """How far its size, sign apart, stays below `limit`."""
+        """`limit` minus the absolute difference."""
         largest = max(abs(self.low), abs(self.high))
         smallest = max(self.low, -self.high, 0)  # 0 if the interval includes that
         return Gap(limit - abs(self.value), limit - largest, limit - smallest)
@@ -192,7 +192,7 @@ def claims(results: Sequence[Result]) -> list[Claim]:
 
 
 def _sooner(bn: Result, nn: Result) -> Claim:
-    """Whether `bn` is as good as `nn` ever is in half of the epochs that `nn` takes, or in all."""
+    """Whether `bn` reaches the lowest error of `nn` in half of its epochs, and in all of them."""
     slow = round(nn.epoch)
     half = max(1, slow // 2)
 

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
-from normlab.config.params import WIDTHS, Params
+from normlab.config.params import LR_BATCH_SIZE, WIDTHS, Params
 from normlab.report import charts, figures, findings
 from normlab.report.results import COLUMNS, Study, best, best_values, norm_name
 from normlab.utils import files
@@ -32,6 +32,7 @@ def write(folder: Path, study: Study, config: Params) -> None:
     content = environment.get_template("report.html.j2").render(
         config=config,
         channels=WIDTHS,
+        lr_batch_size=LR_BATCH_SIZE,
         study=study,
         results=study.runs,
         best=best(study.runs),
@@ -64,7 +65,7 @@ def _quantiles(folder: Path) -> list[dict[str, Any]]:
 
 
 def _inline(picture: Path) -> str:
-    """The SVG file `picture` as a data URL; coordinates lose digits that nobody sees."""
+    """The SVG file `picture` as a data URL; coordinates lose invisible digits."""
     content = re.sub(r"([1-9]\d*\.\d\d)\d+", r"\1", picture.read_text())
     content = re.sub(r"\s+", " ", content)
     return "data:image/svg+xml," + quote(content, safe=" ,;:/=()")

@@ -1,6 +1,6 @@
 """The tables of README.md and docs/, generated from committed files.
 
-A table stands between `<!-- NAME -->` and `<!-- end -->`; `make readme` renews all of them.
+A table stands between `<!-- NAME -->` and `<!-- end -->`; `make readme` regenerates all of them.
 """
 
 import re
@@ -13,7 +13,7 @@ from normlab.report.results import COLUMNS, SHOWN, markdown_table, percent, row_
 from normlab.utils import files
 from normlab.utils.errors import NormlabError
 
-ANCHORS = Path("benchmarks/anchors.csv")  #: the best test accuracies reported by others
+REPORTED = Path("benchmarks/reported.csv")  #: the best test accuracies that others report
 Table = list[list[str]]
 #: titles of the columns of benchmarks' CSV files
 TITLES = {
@@ -51,23 +51,23 @@ def renewed(text: str) -> str:
 
 
 def results(path: str) -> Table:
-    """The runs of a results/summary.csv in percent, beside the best test accuracy others report.
+    """The runs of a results/summary.csv in percent, and the best test accuracy others report.
 
     With several seeds, mean and standard deviation.
     """
-    reported = {row["run"]: row for row in files.read_csv(ANCHORS)}
+    reported = {(row["norm"], row["batch_size"]): row for row in files.read_csv(REPORTED)}
     table = [["run", "norm", "batch size", "seeds", *(COLUMNS[name] for name in SHOWN),
               "best reported", "by", "difference"]]  # fmt: skip
     for row in files.read_csv(path):
-        beside = ["", "", ""]
-        if anchor := reported.get(row["run"]):
-            best, source = float(anchor["test_accuracy"]), anchor["source"]
+        theirs = ["", "", ""]
+        if other := reported.get((row["norm"], row["batch_size"])):
+            best, source = float(other["test_accuracy"]), other["source"]
             by = f"[{source.partition('/')[0]}](https://github.com/{source})"
             difference = float(row["test_accuracy"]) - best
-            beside = [f"{100 * best:.1f}", by, f"{100 * difference:+.1f}"]
+            theirs = [f"{100 * best:.1f}", by, f"{100 * difference:+.1f}"]
         scores = [row_percent(row, name) for name in SHOWN]
         what = [f"`{row['run']}`", row_name(row), row["batch_size"], row["seeds"]]
-        table.append([*what, *scores, *beside])
+        table.append([*what, *scores, *theirs])
     return table
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from normlab.config import pipeline
 from normlab.config.params import Params
-from normlab.config.paths import repeat_file, run_files
+from normlab.config.paths import RunFiles, repeat_file
 from normlab.norms.names import NORMS
 from normlab.utils import files
 from normlab.utils.errors import NormlabError
@@ -124,7 +124,7 @@ class Study:
     """Every training there is to report on."""
 
     runs: list[Result]
-    others: Sequence[Setting] = ()  #: of no run: at other batch sizes
+    others: Sequence[Setting] = ()  #: not part of any run: at other batch sizes
 
     def by_batch_size(self) -> dict[str, list[Setting]]:
         """What there is of each norm that was trained at several batch sizes, large ones first."""
@@ -177,7 +177,7 @@ def load(config: Params) -> Study:
 
 def load_run(run: str, config: Params, repeated: Repetitions) -> Result:
     """Read one run; its repetitions are those of its norm and batch size, with other seeds."""
-    out = run_files(run)
+    out = RunFiles(run)
     with _sound(out.scores.parent, "`dvc pull` or `dvc repro`", "`dvc checkout --force`"):
         record = json.loads(out.scores.read_text())
         setting = (record["norm"], record["batch_size"])

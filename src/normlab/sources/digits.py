@@ -1,4 +1,4 @@
-"""scikit-learn's digits: small, and there without a network."""
+"""scikit-learn's digits: small, and available offline."""
 
 import numpy as np
 

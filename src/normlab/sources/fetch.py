@@ -15,7 +15,7 @@ from normlab.utils import files
 from normlab.utils.errors import NormlabError
 from normlab.utils.progress import track
 
-START = 10  #: seconds for a server to be found, to connect and to begin an answer
+START = 10  #: seconds for the name lookup, to connect and for the first byte
 STALL = 20  #: seconds without a byte after which a download is given up
 
 
@@ -29,13 +29,13 @@ def download(url: str, path: Path) -> Path:
     import urllib3
 
     try:
-        with _answer(url) as answer:
-            answer.raise_for_status()
-            length = answer.headers.get("Content-Length", "")
+        with _response(url) as response:
+            response.raise_for_status()
+            length = response.headers.get("Content-Length", "")
             total = int(length) if length.isdecimal() else None
             with files.atomic(path) as temporary, temporary.open("wb") as file:
                 # As they come: some servers call an archive's own compression an encoding.
-                pieces = answer.raw.stream(1 << 16, decode_content=False)
+                pieces = response.raw.stream(1 << 16, decode_content=False)
                 for piece in track(pieces, f"downloading {path.name}", total, len):
                     file.write(piece)
     except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
@@ -46,25 +46,25 @@ def download(url: str, path: Path) -> Path:
     return path
 
 
-def _answer(url: str) -> Any:
-    """The answer of the server, asked in a thread: no timeout bounds the lookup of its name."""
+def _response(url: str) -> Any:
+    """The response of the server, asked in a thread: no timeout bounds the lookup of its name."""
     import requests
 
-    answer: Future[Any] = Future()
+    response: Future[Any] = Future()
 
     def ask() -> None:
         try:
             headers = {"Accept-Encoding": "identity"}
             times = (START / 2, STALL)
-            answer.set_result(requests.get(url, headers=headers, stream=True, timeout=times))
+            response.set_result(requests.get(url, headers=headers, stream=True, timeout=times))
         except Exception as error:
-            answer.set_exception(error)
+            response.set_exception(error)
 
     threading.Thread(target=ask, daemon=True).start()
     try:
-        return answer.result(timeout=START)
+        return response.result(timeout=START)
     except TimeoutError:
-        raise NormlabError(f"no answer in {START} s") from None
+        raise NormlabError(f"no response in {START} s") from None
 
 
 def npm_pack(package: str, folder: Path, size: int) -> Path:

@@ -11,7 +11,7 @@ from normlab.utils.errors import NormlabError
 from normlab.utils.progress import track
 
 NEEDED = (
-    f"needed are at least 2 classes, each with {SIZE}x{SIZE} images "
+    f"at least 2 classes are required, each with {SIZE}x{SIZE} images "
     "in train/<class>/ and in test/<class>/"
 )
 
@@ -34,7 +34,7 @@ def load(root: Path) -> tuple[Images, Images]:
         if not path.exists():
             raise NormlabError(f"{path}: is a broken link")
     if others:
-        line = f"{root}: ignored files, of no class: {len(others)}, such as {others[0]}"
+        line = f"{root}: ignored {len(others)} files outside any class folder, such as {others[0]}"
         print(line, file=sys.stderr)
     train, test = (_find(root / part, classes) for part in ("train", "test"))
     return _read(root / "train", train, classes), _read(root / "test", test, classes)

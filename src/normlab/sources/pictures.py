@@ -1,4 +1,4 @@
-"""Image files: how a folder of them is listed, and how one becomes RGB of 8 bits."""
+"""Image files: how a folder of them is listed, and how one becomes 8-bit RGB."""
 
 import io
 import os
@@ -12,10 +12,10 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from normlab.utils.errors import NormlabError
 
-# Texts and colour profiles of sound images exceed the 1 MB that Pillow allows each.
+# Text chunks and colour profiles of valid images exceed the 1 MB that Pillow allows each.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
-#: what systems leave in folders, in lower case, beside what a dot hides
+#: what systems leave in folders, in lower case, in addition to hidden files
 CLUTTER = {
     "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "__macosx", "@eadir",
     "#recycle", "$recycle.bin", "system volume information", "lost+found",
@@ -23,7 +23,7 @@ CLUTTER = {
 
 
 def visible(name: str) -> bool:
-    """Whether a file or folder called `name` is anybody's own: not hidden, and not `CLUTTER`."""
+    """Whether a file or folder called `name` is a user's: not hidden, and not `CLUTTER`."""
     return not name.startswith(".") and name.lower() not in CLUTTER
 
 
@@ -42,7 +42,7 @@ def below(folder: Path, on_error: Callable[[OSError], None]) -> list[Path]:
         found += [here / name for name in names if visible(name)]
     files = []
     for path in sorted(found):
-        if path.exists() and not path.is_file():  # a reader might wait for ever
+        if path.exists() and not path.is_file():  # a reader might wait forever
             on_error(OSError(f"{path}: is not a regular file"))
         else:
             files.append(path)
@@ -68,7 +68,7 @@ def decode(path: Path) -> Image.Image:
                 ImageOps.exif_transpose(image, in_place=True)
             return _rgb(image)
     except UnidentifiedImageError:
-        line = f"{path}: is not an image, damaged, or of a format that Pillow does not read"
+        line = f"{path}: is not an image, is damaged, or has a format that Pillow cannot read"
         raise NormlabError(line) from None
     except Image.DecompressionBombError as error:
         raise NormlabError(f"{path}: is too large; save it smaller ({error})") from None

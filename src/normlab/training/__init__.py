@@ -1,1 +1,1 @@
-"""What makes weights."""
+"""The training loop, and what it is made of."""

@@ -39,7 +39,7 @@ Row = dict[str, Any]  #: one line of the log, keys as in LOG_FIELDS
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that determines a training, beside images and code."""
+    """Everything that determines a training, except images and code."""
 
     spec: Spec
     train: Train
@@ -81,7 +81,7 @@ class Trained:
     log: list[Row]  #: a row per epoch
     features: list[np.ndarray]  #: `Epoch.feature_quantiles` per epoch
     weights: dict[str, Tensor]  #: of the best epoch: parameters and buffers, on the CPU
-    #: of each start and resumption: from which epoch, on what, and seconds per epoch
+    #: one record per start or resumption: first epoch, machine, seconds per epoch
     environment: list[dict[str, Any]]
 
     @property
@@ -225,7 +225,7 @@ def synchronized(model: ResNet) -> ResNet:
     torch_norms = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     if torch_norms and not next(model.parameters()).is_cuda:
         raise NormlabError(
-            "compute.devices > 1: torch_bn cannot see the whole batch on CPUs; use norm bn"
+            "compute.devices > 1: torch_bn needs GPUs to synchronize its statistics; use norm bn"
         )
     return nn.SyncBatchNorm.convert_sync_batchnorm(model) if torch_norms else model
 
@@ -289,7 +289,7 @@ def train_to_end(
         files.write_csv(log, trained.log, LOG_FIELDS)
 
     def keep(state: dict[str, Any], row: Row, seconds: float) -> None:
-        """Save `state`, then tell of the epoch: whoever is told can rely on it."""
+        """Save `state`, then report the epoch, so that a reported epoch is always saved."""
         assert scratch
         scratch.save(state)
         if log:
@@ -363,5 +363,5 @@ def diverged(name: str, epoch: Epoch, log: Path | None) -> str:
     where = f"; the log is in {log}" if log else ""
     return (
         f"run {name}: {what}{where}; lower train.lr, "
-        "or keep it as a result by compute.on_divergence = record"
+        "or set compute.on_divergence = record to keep it as a result"
     )

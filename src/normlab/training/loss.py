@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-# An operator, which torch.compile does not look into: it would compute exp its own way, and a
-# training's bytes would hang on it.
+# A custom operator is opaque to torch.compile, which would compute exp in its own way: the bytes of
+# a training would depend on compilation.
 @torch.library.custom_op("normlab::cross_entropy", mutates_args=())
 def cross_entropy(
     logits: Tensor, labels: Tensor, smoothing: float, scale: float

@@ -6,15 +6,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from normlab.config.params import Train
+from normlab.config.params import LR_BATCH_SIZE, Train
 from normlab.norms.base import norm_layers
-
-REFERENCE_BATCH = 128  #: the batch size that params.yaml's `train.lr` is meant for
 
 
 def base_lr(train: Train, batch_size: int) -> float:
-    """The learning rate, scaled in proportion to the batch size (Goyal et al. 2017)."""
-    return train.lr * batch_size / REFERENCE_BATCH
+    """The learning rate, scaled linearly with the batch size (Goyal et al. 2017)."""
+    return train.lr * batch_size / LR_BATCH_SIZE
 
 
 def make_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:

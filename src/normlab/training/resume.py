@@ -1,6 +1,6 @@
 """Where a training keeps its state, so that one that was killed resumes.
 
-DVC deletes a stage's outputs before it runs the stage, so the state lies outside every output:
+DVC deletes a stage's outputs before it runs the stage, so the state is outside every output:
 in `.scratch/` of the repository, or where the environment variable NORMLAB_SCRATCH says. It is
 keyed by a fingerprint of everything that determines the training: with changed parameters, data
 or code it looks elsewhere and finds nothing.
@@ -17,7 +17,6 @@ import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import torch
@@ -42,7 +41,7 @@ class Scratch:
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> "Scratch":
-        # Two experiments may train the very same run at once: the second works beside the first.
+        # Two experiments may train the very same run at once: the second uses another folder.
         for count in itertools.count(1):
             self.path = self._base if count == 1 else Path(f"{self._base}-{count}")
             with suppress(BlockingIOError):
@@ -50,12 +49,7 @@ class Scratch:
                 break
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._lock:
             self._lock.close()
 
@@ -78,7 +72,9 @@ class Scratch:
                 raise ValueError("wrong checksum")
             state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
         except (ValueError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            print(f"warning: {self.path}: damaged ({error}); starting over", file=sys.stderr)
+            print(
+                f"warning: {self.path}: damaged ({error}); restarting from scratch", file=sys.stderr
+            )
             return None
         return state
 
@@ -101,7 +97,7 @@ def lock(folder: Path) -> IO[str]:
         file = path.open("w")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # It is no lock if its last holder has removed the file, or another has made it anew.
+            # The lock is stale if its last holder has removed the file, or another has replaced it.
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         except BlockingIOError:

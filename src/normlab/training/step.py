@@ -23,8 +23,8 @@ class Steps:
     """The steps of a training on `images`: `start_epoch`, then `next` for each step of the epoch.
 
     A step crops, normalizes, runs forward and backward, lets the optimizer step and the norms
-    project. What differs between steps lies in tensors on the device, which a step reads and
-    writes in place, so that it never waits for the CPU, nor the CPU for it.
+    project. What differs between steps is in tensors on the device, which a step reads and writes
+    in place, so that it never waits for the CPU, nor the CPU for it.
 
     Args:
         mean: per channel `[3]`, of pixels scaled to [0, 1].
@@ -52,7 +52,7 @@ class Steps:
         self._padded = pad(torch.from_numpy(images.pixels).to(device), train.crop_padding)
         self._labels = torch.from_numpy(images.labels).to(device)
         self._draws = torch.empty(4, self.count, dtype=torch.int64, device=device)
-        # On a CPU as exact as the Python numbers that they are.
+        # On CPUs float64, as exact as Python's floats.
         precise = torch.float32 if runtime.is_cuda else torch.float64
         self._lrs = torch.empty(self.per_epoch, dtype=precise, device=device)
         self._index = torch.zeros(1, dtype=torch.int64, device=device)  # of the next step
@@ -81,8 +81,8 @@ class Steps:
             logits.backward(gradient)
             return loss / count, logits.detach()
 
-        # Compiled apart, forward and backward would need autograd between them: a twentieth of a
-        # step on 8 images. A last, smaller batch is computed without compiling: a second
+        # Compiled apart, forward and backward would need autograd between them: 5 % of a step at
+        # batch size 8. A last, smaller batch is computed without compiling: a second
         # compilation for one step per epoch would not pay.
         self._plain, self._compiled = forward_backward, runtime.compile(forward_backward)
 

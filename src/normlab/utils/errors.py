@@ -1,4 +1,4 @@
-"""One kind of error for everything a user can put right, and one place that prints it."""
+"""One kind of error for everything a user can fix, and one place that prints it."""
 
 import errno
 import io
@@ -28,7 +28,7 @@ ADVICE = {
 
 
 class NormlabError(Exception):
-    """Something the user can put right. Its text is one line: what is wrong, what to do next."""
+    """Something the user can fix. Its text is one line: what is wrong, what to do next."""
 
     def __init__(self, line: str) -> None:
         # Reasons come from other libraries, which break their lines (YAML shows the place).
@@ -48,9 +48,9 @@ def run_app(app: Callable[[], Any]) -> None:
     """Call `app`, a command line.
 
     A `NormlabError` becomes one line on stderr and exit code 1, and so does an `OSError` (disk
-    full, no permission), which is the user's to put right as well. Anything else is a bug and
-    keeps its traceback. A reader of the output that has seen enough (`| head -1`) is no error, and
-    a character that the terminal cannot show is shown escaped.
+    full, no permission), which the user can fix as well. Anything else is a bug and keeps its
+    traceback. A closed pipe (`| head -1`) is not an error, and a character that the terminal cannot
+    show is shown escaped.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

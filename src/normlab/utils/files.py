@@ -19,9 +19,9 @@ from normlab.utils.errors import NormlabError
 def atomic(path: Path | str) -> Iterator[Path]:
     """Yield a temporary file beside `path`; rename it to `path` when the block succeeds.
 
-    When the block fails, the temporary file is removed, and what was at `path` is untouched. A
-    file that is replaced hands on its permissions; a pipe or a device is yielded itself, to be
-    written to. Raises `OSError` before the block where no file can be made, as for a folder.
+    When the block fails, the temporary file is removed, and what was at `path` is untouched. The
+    permissions of a replaced file are kept; a pipe or a device is yielded itself, to be written
+    to. Raises `OSError` before the block where no file can be made, as for a folder.
     """
     path = Path(path)
     if path.is_dir():
@@ -98,7 +98,7 @@ def write_json(path: Path | str, content: Any) -> None:
 def csv_bytes(rows: Sequence[Mapping[str, Any]], fields: Sequence[str] = ()) -> bytes:
     """`rows` as CSV; floats keep every digit they need. Without `fields` the first row names them.
 
-    The text is UTF-8, and file names that are not keep their bytes.
+    The text is UTF-8; file names that are not keep their bytes.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, fields or tuple(rows[0]), lineterminator="\n")
@@ -115,7 +115,7 @@ def write_csv(
 
 
 def append_csv(path: Path | str, row: Mapping[str, Any], fields: Sequence[str]) -> None:
-    """Add `row` to what `write_csv` wrote, in place: who follows the file sees it."""
+    """Add `row` to what `write_csv` wrote, in place, so that `tail -f` shows it."""
     with Path(path).open("a", newline="", encoding="utf-8") as file:
         csv.DictWriter(file, fields, lineterminator="\n").writerow(row)
 
@@ -123,7 +123,7 @@ def append_csv(path: Path | str, row: Mapping[str, Any], fields: Sequence[str]) 
 def read_yaml(path: Path | str) -> Any:
     """The content of a YAML file as DVC reads it: by YAML 1.2, where 010 is ten and 1e-3 a number.
 
-    Raises `NormlabError` for a file that is no YAML, or that gives one key twice.
+    Raises `NormlabError` for a file that is not YAML, or that gives one key twice.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError

@@ -152,7 +152,7 @@ def bars(rows: Sequence[Row]) -> "Live":
             count = ""
             if row.done:
                 bar = ProgressBar(total=row.epochs, completed=row.done, width=width)
-                count = f"{int(row.done + 1e-6)}/{row.epochs}"  # the last step may lack a rounding
+                count = f"{int(row.done + 1e-6)}/{row.epochs}"  # against rounding of the last step
             accuracy = "" if row.accuracy is None else f"val {row.accuracy:.2%}"
             grid.add_row(Text(row.run), bar, count, accuracy, Text(note))
         return grid
@@ -165,7 +165,7 @@ def epochs(run: str, first: int, last: int, steps: int) -> Iterator[EpochProgres
     """Show the training `run`, epochs `first` to `last` of `steps` batches each.
 
     In a terminal: a bar with epoch, validation accuracy and time left. Elsewhere: one plain line
-    an epoch, flushed, so that a log file can be followed.
+    per epoch, flushed, so that a log file can be followed.
     """
     if not is_terminal(sys.stdout):
         yield EpochProgress()
