@@ -6,7 +6,7 @@ from statistics import mean
 
 import pytest
 from scipy.stats import ttest_ind
-from test_results import result
+from test_report import result
 
 from normlab.report import findings
 from normlab.report.findings import Claim, Gap

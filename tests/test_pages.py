@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 from conftest import ROOT, Workspace, copy_repository
-from test_results import BIN, LONG, RESULTS, SEVERAL, report
+from test_report import BIN, LONG, RESULTS, SEVERAL, report
 
 from normlab.config import pipeline
 from normlab.report import charts, figures
