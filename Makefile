@@ -48,7 +48,7 @@ $(INSTALLED): requirements.txt
 s3: $(INSTALLED) ## Install the packages for remotes on S3, and for their test
 	$(PIP) -r requirements.txt -r requirements-s3.txt
 
-demo: $(INSTALLED) ## Run the whole pipeline on small images, in minutes, beside your own results
+demo: $(INSTALLED) ## Run the whole pipeline on small images, in minutes, without touching your results
 	python -m normlab demo $(JOBS_OPTION)
 
 study: $(INSTALLED) ## Run the whole pipeline of params.yaml, several runs side by side (JOBS=2)

@@ -1,4 +1,4 @@
-"""Training speed on a GPU: every norm beside a naive loop and the convolutions alone.
+"""Training speed on a GPU: every norm, a naive loop, and the convolutions alone.
 
 The columns of benchmarks/gpu.csv, each row of which is written as soon as it is measured:
 
@@ -72,8 +72,8 @@ def main(
         groups["epoch"] = turns.start(epoch, names[0], batch_size, precision, compiled, images)
         [(epoch_s, validation_s)] = turns.work(groups["epoch"], 1)
         for name in names:
-            beside = {part: groups[part] for part in (name, "loop", "limit")}
-            found = turns.rates(beside, batch_size, count, rounds)
+            compared = {part: groups[part] for part in (name, "loop", "limit")}
+            found = turns.rates(compared, batch_size, count, rounds)
             rate = statistics.median(found[name])
             first = name == names[0]
             table.add(

@@ -86,7 +86,7 @@ def eager(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Steps:
 
 
 def naive_loop(batch_size: int) -> Steps:
-    """What a plain script does once its batches lie on the GPU."""
+    """What a plain script does once its batches are on the GPU."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     images = torch.randn(batch_size, 3, 32, 32, device=device)
     labels = torch.randint(10, (batch_size,), device=device)

@@ -38,7 +38,7 @@ def standardize(x: Tensor, *dims: int) -> Tensor:
     return (x - mean) / torch.sqrt(var + 1e-5)
 
 
-#: PyTorch's layers by the name of ours, of so many channels
+#: PyTorch's layers by the name of ours; each takes the number of channels
 TORCH_LAYERS: dict[str, Callable[[int], nn.Module]] = {
     "bn": nn.BatchNorm2d,
     "in": lambda channels: nn.InstanceNorm2d(channels, affine=True),

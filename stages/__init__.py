@@ -1,6 +1,6 @@
 """The stages of dvc.yaml. Each reads params, calls `normlab`, writes outputs.
 
-They run the code beside them, not an installed package: a DVC experiment works in a copy of the
+They run this repository's code, not an installed package: a DVC experiment works in a copy of the
 repository, and must not import the original's.
 """
 
@@ -16,7 +16,7 @@ os.environ["MPLBACKEND"] = "agg"
 
 if find_spec("torch") is None or find_spec("typer") is None:
     # DVC runs the `python` of PATH, which is another where .venv is not activated. A copy that DVC
-    # makes for an experiment lies below the repository, whose .venv it uses.
+    # makes for an experiment is below the repository, whose .venv it uses.
     places = [place / ".venv" for place in (ROOT, *ROOT.parents)]
     found = [place for place in places if (place / "bin/python").exists()]
     if found and found[0].resolve() != Path(sys.prefix).resolve() and sys.version_info >= (3, 10):

@@ -1,4 +1,4 @@
-"""The whole pipeline on small images, in a copy beside the user's own work; it needs no Git."""
+"""The whole pipeline on small images, in a copy apart from the user's work; it needs no Git."""
 
 import shutil
 from pathlib import Path

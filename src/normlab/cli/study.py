@@ -211,7 +211,7 @@ class Repro:
     def finish(self, board: "Board | None", environment: Mapping[str, str]) -> bool:
         """Run it to its end, its output on a `board` if any; returns whether it succeeded.
 
-        `environment`: variables that it has beside this process's.
+        `environment`: variables that it gets in addition to this process's.
         """
         if self._killed_at:
             return False

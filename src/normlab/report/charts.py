@@ -16,7 +16,7 @@ from normlab.utils import files
 
 PAGE = Path(".dvc/page.html")
 TEMPLATES = Path(".dvc/plots")
-#: what a chart needs of curves.csv or quantiles.csv, beside its values
+#: what a chart needs of curves.csv or quantiles.csv, in addition to its values
 COLUMNS = ("label", "epoch", "quantile")
 VEGA_LITE = "5.21"  #: of the major version that the templates are written for
 

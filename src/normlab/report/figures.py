@@ -92,7 +92,7 @@ def runs(study: Study) -> Figure:
 
 
 def sanity(study: Study) -> Figure:
-    """Our batch normalization beside PyTorch's: curves, and their difference."""
+    """Our batch normalization compared with PyTorch's: curves, and their difference."""
     ours, theirs = find(study.runs, "bn"), find(study.runs, "torch_bn")
     if ours is None or theirs is None:
         return _note("Not available: requires runs with bn and torch_bn at one batch size.")

@@ -290,7 +290,7 @@ def quantiles(result: Result) -> list[dict[str, Any]]:
 def summarize(setting: Setting) -> dict[str, Any]:
     """What it is, and every score on every set: a fraction, the mean over the seeds.
 
-    Beside each its standard deviation, which is empty for one seed.
+    After each its standard deviation, which is empty for one seed.
     """
     facts = ("norm", "batch_size", "seeds", "diverged", "epoch", "epochs")
     row = {name: getattr(setting, name) for name in facts}

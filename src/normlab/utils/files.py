@@ -17,7 +17,7 @@ from normlab.utils.errors import NormlabError
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary file beside `path`; rename it to `path` when the block succeeds.
+    """Yield a temporary file next to `path`; rename it to `path` when the block succeeds.
 
     When the block fails, the temporary file is removed, and what was at `path` is untouched. The
     permissions of a replaced file are kept; a pipe or a device is yielded itself, to be written
@@ -61,7 +61,7 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
-    """A path beside `path`, where nothing is before and after the block."""
+    """A path next to `path`, where nothing is before and after the block."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     _remove(temporary)
