@@ -1,7 +1,8 @@
 """Training throughput of every norm, of PyTorch's layers, no norm, and a plain loop.
 
 fraction_of_convolutions is the rate divided by that at which the machine runs the model's
-convolutions alone, forward and backward; first_step_s is mostly spent compiling. See `--help`, and turns.py for how it is measured.
+convolutions alone, forward and backward; first_step_s is mostly spent compiling. See `--help`, and
+turns.py for how it is measured.
 """
 
 import json
