@@ -173,7 +173,7 @@ def test_what_cannot_be_classified_is_told_and_the_others_are_classified(
     assert "has a format that Pillow cannot read" in told[str(folder / "b.heic")]
     assert told[str(folder / "c.mpg")].startswith("cannot be decoded as MPEG (")
     assert told[str(folder / "d.png")].startswith("cannot be decoded as PNG (")
-    assert last == "error: 3 files could not be classified (see above)"
+    assert last == "error: could not classify 3 of the files (see above)"
 
 
 def test_files_that_are_no_images_by_their_ending_are_no_failure(

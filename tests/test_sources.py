@@ -228,7 +228,7 @@ def test_a_link_that_leads_nowhere_is_refused(name: str, tmp_path: Path) -> None
 def test_images_of_no_class_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = fill(tmp_path, parts() | {"train/x.png": picture(7), "test/y.png": picture(8)})
     check_whole(sources.load(f"folder:{root}"), 4, 2, 2)
-    line = f"{root}: ignored 2 files outside any class folder, such as {root}/test/y.png\n"
+    line = f"{root}: ignored, as outside any class folder: 2, such as {root}/test/y.png\n"
     assert capsys.readouterr().err.startswith(line)
 
 

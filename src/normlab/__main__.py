@@ -51,7 +51,7 @@ def merge_lock(base: Path, ours: Path, theirs: Path) -> None:
 
 @app.command(hidden=True)
 def readme() -> None:
-    """Renew the tables of README.md and docs/ from the committed results and measurements."""
+    """Regenerate the tables of README.md and docs/ from the committed results and measurements."""
     from normlab.report import readme
 
     for page in (Path("README.md"), *Path("docs").glob("*.md")):

@@ -56,7 +56,7 @@ def run(run: str, paths: Sequence[Path], csv: Path | None) -> None:
         for row in predictions:
             print(f"{row['class']:{width}}  {row['probability']:7.2%}  {row['file']}")
     if failures.count:
-        raise NormlabError(f"{failures.count} files could not be classified (see above)")
+        raise NormlabError(f"could not classify {failures.count} of the files (see above)")
 
 
 def predict(run: str, images: Sequence[Path], failures: Failures) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ def load(root: Path) -> tuple[Images, Images]:
         if not path.exists():
             raise NormlabError(f"{path}: is a broken link")
     if others:
-        line = f"{root}: ignored {len(others)} files outside any class folder, such as {others[0]}"
+        line = f"{root}: ignored, as outside any class folder: {len(others)}, such as {others[0]}"
         print(line, file=sys.stderr)
     train, test = (_find(root / part, classes) for part in ("train", "test"))
     return _read(root / "train", train, classes), _read(root / "test", test, classes)
