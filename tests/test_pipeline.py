@@ -26,27 +26,30 @@ def definition(stage: str) -> dict:
     return content.get("do", content)
 
 
-def imported(path: Path, seen: set[str]) -> Iterator[str]:
-    """Modules of normlab that the code in `path` imports anywhere, and those import in turn."""
+def imports(path: Path) -> Iterator[str]:
+    """Modules, packages and names in them that the code in `path` imports anywhere."""
     for node in ast.walk(ast.parse(path.read_text())):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            if name.partition(".")[0] != "normlab" or name in seen:
-                continue
-            place = ROOT / "src" / name.replace(".", "/")
-            file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
-            if not file.is_file():
-                continue
-            seen.add(name)
-            if name.split(".")[1:2] == [] or name.split(".")[1] in INDECISIVE:
-                continue
-            if len(ast.parse(file.read_text()).body) > 1:  # more than a docstring
-                yield str(file.relative_to(ROOT / "src/normlab").with_suffix(""))
-            yield from imported(file, seen)
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def imported(path: Path, seen: set[str]) -> Iterator[str]:
+    """Modules of normlab that the code in `path` imports, and those import in turn."""
+    for name in imports(path):
+        if name.partition(".")[0] != "normlab" or name in seen:
+            continue
+        place = ROOT / "src" / name.replace(".", "/")
+        file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        if not file.is_file():
+            continue
+        seen.add(name)
+        if name.split(".")[1:2] == [] or name.split(".")[1] in INDECISIVE:
+            continue
+        if len(ast.parse(file.read_text()).body) > 1:  # more than a docstring
+            yield str(file.relative_to(ROOT / "src/normlab").with_suffix(""))
+        yield from imported(file, seen)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -75,15 +78,6 @@ def test_a_norm_imports_only_declared_modules(norm: str) -> None:
 PACKAGES = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/contributing.md").read_text(), re.MULTILINE)
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Modules and packages that the code in `path` imports anywhere, by their whole names."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-
-
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_run_one_way(package: str) -> None:
     """Never into `stages`, only to packages after this one in PACKAGES, in no circle within it."""
@@ -92,9 +86,9 @@ def test_imports_run_one_way(package: str) -> None:
     for path in (ROOT / "src/normlab" / package).rglob("*.py"):
         names = [name.split(".") for name in imports(path)]
         assert not any(name[0] == "stages" for name in names), path
-        ours = [name[1:] for name in names if name[0] == "normlab"]
+        ours = [name[1:] for name in names if name[0] == "normlab" and name[1:]]
         assert {name[0] for name in ours} <= allowed, path
-        inside[path.stem] = {name[1] for name in ours if name[0] == package}
+        inside[path.stem] = {name[1] for name in ours if name[0] == package and name[1:]}
     TopologicalSorter(inside).prepare()  # raises CycleError
 
 
@@ -131,10 +125,6 @@ def test_no_stage_before_evaluate_depends_on_test_images() -> None:
         assert not any("test" in dependency for dependency in definition(stage)["deps"])
 
 
-def test_every_run_is_among_the_deps_of_plots() -> None:
-    assert len(pipeline.runs(ROOT / "dvc.yaml")) == 9
-
-
 @pytest.mark.parametrize("file", ["log.csv", "scores.json", "predictions.csv", "quantiles.csv"])
 def test_a_file_that_plots_does_not_depend_on_is_named(file: str, tmp_path: Path) -> None:
     text, path = (ROOT / "dvc.yaml").read_text(), tmp_path / "dvc.yaml"
@@ -147,9 +137,8 @@ def test_the_name_of_a_run_may_be_a_number(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(workspace.path)
-    content = yaml.safe_load(
-        (ROOT / "dvc.yaml").read_text().replace("data/runs/bn/", "data/runs/8/")
-    )
+    text = (ROOT / "dvc.yaml").read_text().replace("data/runs/bn/", "data/runs/8/")
+    content = yaml.safe_load(text)
     runs = content["stages"]["train"]["foreach"]
     runs[8] = runs.pop("bn")
     Path("dvc.yaml").write_text(yaml.safe_dump(content))
@@ -178,39 +167,37 @@ def changed(workspace: Workspace) -> set[str]:
 
 
 #: what a user edits, and the stages it affects itself
-EDITS: list[tuple[str, dict[str, object], str, set[str]]] = [
-    ("data set", {"dataset": "cifar10"}, "", {"download", "plots"}),
-    ("norm", {"norm": "ln"}, "", {"train@main", "evaluate@main"}),
-    ("batch size", {"batch_size": 64}, "", {"train@main"}),
-    ("quantiles", {"features__quantiles": [0.5]}, "", {"features@main", "features@gn"}),
-    ("plot option", {"plots__dpi": 80}, "", {"plots"}),
-    ("epochs", {"train__epochs": 3}, "", {"train@main", "train@gn", "plots"}),
-    ("groups", {"norms__gn__groups": 4}, "", {"train@gn", "plots"}),
-    ("number of processes", {"compute__devices": 2}, "", set()),
-    ("a comment", {}, "params.yaml", set()),
-    ("a seed", {"repeat__seeds": [2]}, "", {"repeat@bn-128-2", "repeat-small@bn-8-2", "plots"}),
-    ("a batch size", {"repeat__batch_sizes": [64]}, "", {"batch-size@bn-64-1", "plots"}),
-    ("depth", {"model__n": 2}, "", {"train@main", "train@gn", "plots"}),
-    ("seed", {"seed": 2}, "", {"split", "train@main", "train@gn", "plots"}),
-    ("validation size", {"split__val_size": 0.5}, "", {"split"}),
-    ("the report's text", {}, "src/normlab/report/report.html.j2", {"plots"}),
-    ("figures' code", {}, "src/normlab/report/figures.py", {"plots"}),
-    ("tables' code", {}, "src/normlab/report/results.py", {"plots"}),
-    ("another norm's code", {}, "src/normlab/norms/ln.py", set()),
-    ("a norm's code", {}, "src/normlab/norms/gn.py", {"train@gn", "evaluate@gn"}),
-    ("training's code", {}, "src/normlab/training/loop.py", {"train@main", "train@gn"}),
-    ("evaluation's code", {}, "src/normlab/evaluation/scores.py", {"evaluate@main", "evaluate@gn"}),
-    ("features' code", {}, "src/normlab/evaluation/features.py", {"features@main", "features@gn"}),
-    ("progress bars", {}, "src/normlab/utils/progress.py", set()),
-    ("params' schema", {}, "src/normlab/config/params.py", set()),
-    ("a new norm's name", {}, "src/normlab/norms/names.py", {"plots"}),
-]
+EDITS: dict[str, tuple[dict[str, object], str, set[str]]] = {
+    "data set": ({"dataset": "cifar10"}, "", {"download", "plots"}),
+    "norm": ({"norm": "ln"}, "", {"train@main", "evaluate@main"}),
+    "batch size": ({"batch_size": 64}, "", {"train@main"}),
+    "quantiles": ({"features__quantiles": [0.5]}, "", {"features@main", "features@gn"}),
+    "plot option": ({"plots__dpi": 80}, "", {"plots"}),
+    "epochs": ({"train__epochs": 3}, "", {"train@main", "train@gn", "plots"}),
+    "groups": ({"norms__gn__groups": 4}, "", {"train@gn", "plots"}),
+    "number of processes": ({"compute__devices": 2}, "", set()),
+    "a comment": ({}, "params.yaml", set()),
+    "a seed": ({"repeat__seeds": [2]}, "", {"repeat@bn-128-2", "repeat-small@bn-8-2", "plots"}),
+    "a batch size": ({"repeat__batch_sizes": [64]}, "", {"batch-size@bn-64-1", "plots"}),
+    "depth": ({"model__n": 2}, "", {"train@main", "train@gn", "plots"}),
+    "seed": ({"seed": 2}, "", {"split", "train@main", "train@gn", "plots"}),
+    "validation size": ({"split__val_size": 0.5}, "", {"split"}),
+    "the report's text": ({}, "src/normlab/report/report.html.j2", {"plots"}),
+    "figures' code": ({}, "src/normlab/report/figures.py", {"plots"}),
+    "tables' code": ({}, "src/normlab/report/results.py", {"plots"}),
+    "another norm's code": ({}, "src/normlab/norms/ln.py", set()),
+    "a norm's code": ({}, "src/normlab/norms/gn.py", {"train@gn", "evaluate@gn"}),
+    "training's code": ({}, "src/normlab/training/loop.py", {"train@main", "train@gn"}),
+    "evaluation's code": ({}, "src/normlab/evaluation/scores.py", {"evaluate@main", "evaluate@gn"}),
+    "features' code": ({}, "src/normlab/evaluation/features.py", {"features@main", "features@gn"}),
+    "progress bars": ({}, "src/normlab/utils/progress.py", set()),
+    "params' schema": ({}, "src/normlab/config/params.py", set()),
+    "a new norm's name": ({}, "src/normlab/norms/names.py", {"plots"}),
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("params", "file", "expected"), [e[1:] for e in EDITS], ids=[e[0] for e in EDITS]
-)
+@pytest.mark.parametrize(("params", "file", "expected"), EDITS.values(), ids=EDITS)
 def test_an_edit_affects_exactly(
     finished: Workspace, params: dict[str, object], file: str, expected: set[str]
 ) -> None:
@@ -224,11 +211,6 @@ def test_an_edit_affects_exactly(
         assert changed(finished) == expected
     finally:
         finished.run("git", "checkout", "--quiet", ".")
-
-
-@pytest.mark.slow
-def test_nothing_reruns_without_an_edit(finished: Workspace) -> None:
-    assert changed(finished) == set()
 
 
 @pytest.mark.slow
