@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -51,6 +52,7 @@ class Workspace:
         self.path = path
         self.environment = {
             **os.environ,
+            "PYTHONPATH": str(path / "src"),  # not that of this repository
             "NORMLAB_SCRATCH": str(path / ".scratch"),
             "GIT_CONFIG_GLOBAL": os.devnull,  # a user's may sign commits
             "GIT_AUTHOR_NAME": "Test",
@@ -58,7 +60,6 @@ class Workspace:
             "GIT_COMMITTER_NAME": "Test",
             "GIT_COMMITTER_EMAIL": "test@example.invalid",
         }
-        self.environment["PYTHONPATH"] = str(path / "src")  # not that of this repository
         places = (os.environ[WARM], str(Path(sys.executable).parent), os.environ["PATH"])
         self.environment["PATH"] = ":".join(places)
 
@@ -199,14 +200,6 @@ def summary(output: str) -> dict[str, list[float]]:
     return found
 
 
-def documented(page: str, start: str) -> str:
-    """The one command that begins with `start` in the page `docs/<page>`, without its remark."""
-    text = (ROOT / "docs" / page).read_text()
-    lines = rf"^    (?:\$ )?({re.escape(start)}.*(?:\n     .*)*)"
-    [command] = re.findall(lines, text, re.MULTILINE)
-    return command.partition("  #")[0].strip()
-
-
 def refused(call: Callable[[], object]) -> str:
     """The one line with which `call` refuses."""
     with pytest.raises(NormlabError) as raised:
@@ -215,6 +208,13 @@ def refused(call: Callable[[], object]) -> str:
     assert line.splitlines() == [line]
     assert "object at 0x" not in line
     return line
+
+
+def free_port() -> int:
+    """One of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def stages_run(output: str) -> list[str]:

@@ -3,17 +3,17 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import torch.multiprocessing as mp
-from conftest import ROOT, Workspace
+from conftest import ROOT, Workspace, free_port
 from torch import nn
 
 from normlab.compute import distributed
@@ -32,23 +32,12 @@ pytestmark = pytest.mark.xdist_group("distributed")  # its processes start once
 BATCH, CHANNELS = 7, 4  # does not divide evenly between two
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def layer(name: str) -> nn.Module:
-    torch.manual_seed(0)
-    norm = make_norm(name, CHANNELS, 2).double()
-    for parameter in norm.parameters():
-        nn.init.uniform_(parameter, 0.2, 0.8)
-    return norm
-
-
 def layer_outcome(name: str) -> dict[str, torch.Tensor]:
     """This process's part of the output and input gradient; the sums of the other gradients."""
-    norm, part = layer(name), distributed.shard(BATCH)
+    torch.manual_seed(0)
+    norm, part = make_norm(name, CHANNELS, 2).double(), distributed.shard(BATCH)
+    for parameter in norm.parameters():
+        nn.init.uniform_(parameter, 0.2, 0.8)
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(BATCH, CHANNELS, 3, 5, dtype=torch.float64, generator=generator)
     weight = torch.randn(x.shape, dtype=torch.float64, generator=generator)
@@ -101,51 +90,44 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
 
 @pytest.mark.parametrize("name", ["bn", "bin", "gn"])
 def test_a_norm_over_two_processes_equals_one(name: str, parts: list[dict]) -> None:
-    whole = layer_outcome(name)
-    halves = [part[name][0] for part in parts]
-    for key, expected in whole.items():
-        for half in halves:
-            if key in ("y", "x"):
-                continue
-            torch.testing.assert_close(half[key], expected)
-        if key in ("y", "x"):
-            torch.testing.assert_close(torch.cat([half[key] for half in halves]), expected)
+    for key, expected in layer_outcome(name).items():
+        found = [part[name][0][key] for part in parts]
+        for value in [torch.cat(found)] if key in ("y", "x") else found:
+            torch.testing.assert_close(value, expected)
 
 
 @pytest.mark.parametrize("name", ["bn", "bin", "gn"])
 def test_steps_on_two_processes_equal_those_on_one(name: str, parts: list[dict]) -> None:
     whole = steps_outcome(name)
     for part in parts:
-        for key, expected in whole.items():
-            torch.testing.assert_close(part[name][1][key], expected, rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(part[name][1], whole, rtol=1e-7, atol=1e-9)
+
+
+ONE = ("python", "-m", "stages.train", "bn", "bn", "127")
 
 
 @pytest.mark.slow
 def test_train_on_two_devices_follows_train_on_one(with_data: Workspace) -> None:
     """Also: one clear line for a norm that cannot see the whole batch."""
-    with_data.set(compute__devices=2, train__lr=0.02)
-    done = with_data.run("python", "-m", "stages.train", "bn", "bn", "127")
-    assert "best epoch" in done.stdout
-    log = (with_data.path / "data/runs/bn/log.csv").read_text().splitlines()
-    with_data.set(compute__devices=1)
-    with_data.run("python", "-m", "stages.train", "bn", "bn", "127")
-    alone = (with_data.path / "data/runs/bn/log.csv").read_text().splitlines()
-    for one, two in zip(alone[1:], log[1:], strict=True):
-        loss = [float(line.split(",")[2]) for line in (one, two)]
-        assert loss[0] == pytest.approx(loss[1], rel=0.02)
+    logs = []
+    for devices in (2, 1):
+        with_data.set(compute__devices=devices, train__lr=0.02)
+        assert "best epoch" in with_data.run(*ONE).stdout
+        logs.append(read_csv(with_data.path / "data/runs/bn/log.csv"))
+    assert_alike(*logs)
     with_data.set(compute__devices=2)
-    refused = with_data.run("python", "-m", "stages.train", "main", "torch_bn", "8", check=False)
+    refused = with_data.run(*ONE[:3], "main", "torch_bn", "8", check=False)
     assert refused.returncode == 1
-    errors = [line for line in refused.stderr.splitlines() if line.startswith("error:")]
-    assert len(errors) == 1
-    assert "torch_bn needs GPUs" in errors[0]
+    [error] = [line for line in refused.stderr.splitlines() if line.startswith("error:")]
+    assert "torch_bn needs GPUs" in error
     assert "Traceback" not in refused.stderr
 
 
-def children(pid: int) -> list[int]:
-    """Processes that process `pid` started."""
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True)
-    return [int(word) for word in listed.stdout.split()]
+def assert_alike(one: list[dict[str, str]], other: list[dict[str, str]]) -> None:
+    """Two logs of one training, on other numbers of processes."""
+    assert [row["epoch"] for row in one] == [row["epoch"] for row in other]
+    losses = [[float(row["train_loss"]) for row in log] for log in (one, other)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
 
 @pytest.mark.slow
@@ -153,45 +135,37 @@ def test_a_killed_process_ends_all_with_one_line_and_another_number_goes_on(
     with_data: Workspace, tmp_path: Path
 ) -> None:
     """One of two processes is killed in the middle; one alone then finishes the training."""
-    command = ("python", "-m", "stages.train", "bn", "bn", "127")
     with_data.set(train__epochs=4, train__lr=0.02)
-    with_data.run(*command)
+    with_data.run(*ONE)
     log = with_data.path / "data/runs/bn/log.csv"
     alone = read_csv(log)
     log.unlink()
 
     with_data.set(compute__devices=2)
     environment = {**with_data.environment, "OMP_NUM_THREADS": "1"}
-    with (tmp_path / "output").open("w+") as output:
+    printed = tmp_path / "output"
+    with printed.open("w") as output:
         training = subprocess.Popen(
-            [sys.executable, *command[1:]],
-            cwd=with_data.path,
-            env=environment,
-            stdout=output,
+            [sys.executable, *ONE[1:]], cwd=with_data.path, env=environment, stdout=output,
             stderr=output,
-        )
-        while "epoch 1/4" not in (tmp_path / "output").read_text():
-            assert training.poll() is None, (tmp_path / "output").read_text()
-            time.sleep(0.02)
-        os.kill(children(training.pid)[1], signal.SIGKILL)
-        assert training.wait(60) == 1
-        lines = (tmp_path / "output").read_text().splitlines()
-    errors = [line for line in lines if not line.startswith("bn: epoch")]
-    assert errors == [
+        )  # fmt: skip
+    while "epoch 1/4" not in printed.read_text():
+        assert training.poll() is None, printed.read_text()
+        time.sleep(0.02)
+    workers = sorted(child.pid for child in psutil.Process(training.pid).children())
+    os.kill(workers[1], signal.SIGKILL)
+    assert training.wait(60) == 1
+    lines = printed.read_text().splitlines()
+    assert [line for line in lines if not line.startswith("bn: epoch")] == [
         "error: process 1 of 2 ended with SIGKILL (exit code -9); the others were stopped; "
         "`dvc repro` resumes after the last finished epoch"
     ]
 
     with_data.set(compute__devices=1)
-    assert "bn: resumes after epoch " in with_data.run(*command).stdout
-    for one, two in zip(alone, read_csv(log), strict=True):
-        assert one["epoch"] == two["epoch"]
-        assert float(one["train_loss"]) == pytest.approx(float(two["train_loss"]), rel=0.02)
+    assert "bn: resumes after epoch " in with_data.run(*ONE).stdout
+    assert_alike(alone, read_csv(log))
     kinds = json.loads((with_data.path / "data/runs/bn/environment.json").read_text())
     assert [kind["devices"] for kind in kinds] == [2, 1]
-
-
-ONE = ("python", "-m", "stages.train", "bn", "bn", "127")
 
 
 @pytest.mark.slow

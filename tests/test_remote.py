@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Workspace, clone, stages_run
+from conftest import Workspace, clone, free_port, stages_run
 from PIL import Image
 
 Configure = Callable[[Workspace], None]
@@ -22,14 +22,9 @@ def s3() -> Iterator[str]:
     pytest.importorskip("moto.server", reason="`make s3` installs a server for this test")
     boto3 = pytest.importorskip("boto3")
     pytest.importorskip("dvc_s3")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     address = f"http://127.0.0.1:{port}"
     try:
