@@ -4,7 +4,7 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,38 +25,39 @@ def error_of(app: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> s
     return line.removeprefix("error: ").rstrip("\n")
 
 
+def raises(error: Exception) -> Callable[[], None]:
+    def app() -> None:
+        raise error
+
+    return app
+
+
 @pytest.mark.parametrize(
     ("number", "advice"),
     [
-        (errno.ENOENT, "check the path, and run from the repository's root"),
-        (errno.ENOSPC, "free some space on its disk"),
-        (errno.EDQUOT, "free some of your quota on its disk"),
-        (errno.EACCES, "check the permissions there"),
-        (errno.EROFS, "its disk is read-only; use another"),
-        (errno.ENOTDIR, "a file is where a folder is needed; move it away"),
-        (errno.EEXIST, "it exists already; move it away"),
+        (errno.ENOENT, "; check the path, and run from the repository's root"),
+        (errno.ENOSPC, "; free some space on its disk"),
+        (errno.EDQUOT, "; free some of your quota on its disk"),
+        (errno.EACCES, "; check the permissions there"),
+        (errno.EROFS, "; its disk is read-only; use another"),
+        (errno.ENOTDIR, "; a file is where a folder is needed; move it away"),
+        (errno.EEXIST, "; it exists already; move it away"),
+        (errno.ELOOP, ""),
     ],
 )
 def test_an_error_of_the_system_names_the_file_and_fits(
     number: int, advice: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def app() -> None:
-        raise OSError(number, os.strerror(number), "data/x")
-
-    assert error_of(app, capsys) == f"data/x: {os.strerror(number)}; {advice}"
+    app = raises(OSError(number, os.strerror(number), "data/x"))
+    assert error_of(app, capsys) == f"data/x: {os.strerror(number)}{advice}"
 
 
-def test_an_error_without_number_or_advice_is_told_as_it_is(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def other() -> None:
-        raise OSError("the device\nis gone")
-
-    def loop() -> None:
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), "data/x")
-
-    assert error_of(other, capsys) == "the device is gone"
-    assert error_of(loop, capsys) == f"data/x: {os.strerror(errno.ELOOP)}"
+def test_another_error_is_told_as_it_is_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for told, line in (
+        (OSError("the device\nis gone"), "the device is gone"),
+        (NormlabError("norm = 3:\n  must be one of bn, ln"), "norm = 3: must be one of bn, ln"),
+    ):
+        assert error_of(raises(told), capsys) == line
 
 
 def test_a_bug_keeps_its_traceback() -> None:
@@ -64,30 +65,15 @@ def test_a_bug_keeps_its_traceback() -> None:
         run_app(lambda: 1 / 0)
 
 
-@pytest.fixture
-def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Writes fail as on a full disk: the system names no file then."""
-
-    def fail(*_: object) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr("os.fsync", fail)
-    yield
-
-
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda path: files.write_text(path, "new"),
-        lambda path: files.write_csv(path, [{"a": 1}], ("a",)),
-    ],
-)
 def test_on_a_full_disk_the_file_is_named_and_the_old_one_stays(
-    write: Callable[[Path], None], full: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The system names no file then."""
+    fail = raises(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    monkeypatch.setattr("os.fsync", lambda _: fail())
     path = tmp_path / "results.csv"
     path.write_text("old")
-    line = error_of(lambda: write(path), capsys)
+    line = error_of(lambda: files.write_text(path, "new"), capsys)
     assert line == f"{path}: No space left on device; free some space on its disk"
     assert [place.read_text() for place in tmp_path.iterdir()] == ["old"]
 
@@ -170,12 +156,9 @@ run_command(main)
 def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `command` in bash; `$PRINTS` is a Python that runs the program above."""
     return subprocess.run(
-        ["bash", "-c", command],
+        ["bash", "-c", command], capture_output=True, text=True, errors="surrogateescape",
         env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "PRINTS": PRINTS, **environment},
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-    )
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -211,10 +194,3 @@ def test_output_that_cannot_be_written_is_an_error(unbuffered: str) -> None:
     done = shell(f'{sys.executable} -c "$PRINTS" 1 >/dev/full', PYTHONUNBUFFERED=unbuffered)
     assert done.stderr == "error: No space left on device; free some space on its disk\n"
     assert done.returncode == 1
-
-
-def test_an_error_of_ours_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    def app() -> None:
-        raise NormlabError("norm = 3:\n  must be one of bn, ln")
-
-    assert error_of(app, capsys) == "norm = 3: must be one of bn, ln"
