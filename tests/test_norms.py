@@ -1,13 +1,14 @@
 """Each norm from scratch against PyTorch's own layer, in float64, forward and backward."""
 
-from pathlib import Path
+import re
 
 import pytest
 import torch
+from conftest import ROOT
 from torch import Tensor, nn
 
 from benchmarks.references import TORCH_LAYERS
-from normlab.norms.base import make_norm, norm_class
+from normlab.norms.base import make_norm
 from normlab.norms.gn import GroupNorm2d
 from normlab.norms.names import NORMS
 
@@ -24,6 +25,8 @@ def pair(name: str, channels: int) -> tuple[nn.Module, nn.Module]:
         theirs.bias.normal_()
         ours.weight.copy_(theirs.weight)
         ours.bias.copy_(theirs.bias)
+    if name == "gn":  # its averaging matrix is no state; PyTorch's layer has no such buffer
+        ours.average = ours._buffers.pop("average")
     return ours, theirs
 
 
@@ -44,39 +47,17 @@ def outcome(norm: nn.Module, x: Tensor) -> list[Tensor]:
     return [y.detach(), x.grad, *gradients, *(b.double() for b in norm.buffers())]
 
 
-def assert_alike(ours: list[Tensor], theirs: list[Tensor]) -> None:
-    for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
-
-
-def drop_constants(norm: nn.Module) -> None:
-    """GN's averaging matrix is no state; PyTorch's layer has no such buffer."""
-    if hasattr(norm, "average"):
-        average = norm.average
-        del norm._buffers["average"]
-        norm.average = average
-
-
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", ["bn", "in", "ln", "gn"])
-def test_training_equals_pytorch(name: str, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("training", [True, False])
+def test_a_norm_equals_pytorchs(name: str, shape: tuple[int, ...], training: bool) -> None:
     ours, theirs = pair(name, shape[1])
-    drop_constants(ours)
-    for _ in range(3):  # running statistics accumulate
-        x = random_input(shape)
-        assert_alike(outcome(ours, x), outcome(theirs, x))
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", ["bn", "in", "ln", "gn"])
-def test_evaluation_equals_pytorch(name: str, shape: tuple[int, ...]) -> None:
-    ours, theirs = pair(name, shape[1])
-    drop_constants(ours)
     for norm in (ours, theirs):
         norm(random_input((8, shape[1], 4, 4)))
-        norm.eval()
+        norm.train(training)
     x = random_input(shape)
-    assert_alike(outcome(ours, x), outcome(theirs, x))
+    for _ in range(3):  # running statistics accumulate
+        torch.testing.assert_close(outcome(ours, x), outcome(theirs, x), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -156,12 +137,6 @@ def test_a_single_value_per_channel_is_refused_in_training(name: str) -> None:
     assert norm.eval()(torch.randn(1, 4, 1, 1)).shape == (1, 4, 1, 1)
 
 
-@pytest.mark.parametrize("name", LEARNED)
-def test_wrong_shape_is_named(name: str) -> None:
-    with pytest.raises(ValueError, match=r"expected \[N, 4, H, W\], got \[2, 6, 3, 3\]"):
-        make_norm(name, 4, 2)(torch.randn(2, 6, 3, 3))
-
-
 def test_groups_must_divide_channels() -> None:
     with pytest.raises(ValueError, match="3 groups do not divide 16 channels"):
         make_norm("gn", 16, 3)
@@ -178,8 +153,7 @@ def test_bfloat16_input_has_float32_statistics(name: str) -> None:
 
 
 def test_every_registered_norm_has_its_module_and_no_other_module_exists() -> None:
-    folder = Path(norm_class("bn").__module__.replace(".", "/")).parent
-    source = Path(__file__).parent.parent / "src" / folder
+    source = ROOT / "src/normlab/norms"
     modules = {path.stem for path in source.glob("*.py")} - {"__init__", "base", "names"}
     assert modules == set(NORMS)
 
@@ -190,7 +164,8 @@ def test_every_registered_norm_has_its_module_and_no_other_module_exists() -> No
 def test_another_shape_is_refused_in_every_mode(
     name: str, training: bool, shape: tuple[int, ...]
 ) -> None:
-    with pytest.raises(ValueError, match=r"expected \[N, 16, H, W\], got \["):
+    line = f"expected [N, 16, H, W], got {[*shape]}"
+    with pytest.raises(ValueError, match=re.escape(line)):
         make_norm(name, 16, 4).train(training)(torch.zeros(shape))
 
 
@@ -198,7 +173,4 @@ def test_both_ways_to_pool_groups_agree() -> None:
     norm = make_norm("gn", 16, 4).double()
     assert isinstance(norm, GroupNorm2d)
     var, mean = torch.rand(3, 16).double(), torch.randn(3, 16).double()
-    for one, other in zip(
-        norm.pool_by_product(var, mean), norm.pool_by_view(var, mean), strict=True
-    ):
-        torch.testing.assert_close(one, other)
+    torch.testing.assert_close(norm.pool_by_product(var, mean), norm.pool_by_view(var, mean))
