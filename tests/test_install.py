@@ -39,46 +39,31 @@ def install(tmp_path: Path) -> Install:
     return Install(tmp_path / "copy")
 
 
-def wheel(folder: Path, name: str, version: str, contents: dict[str, bytes]) -> None:
-    """Write a wheel of the package `name` of `contents` into its page of the index `folder`."""
-    info = f"{name}-{version}.dist-info"
-    metadata = {
-        "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+@pytest.fixture
+def mirror(tmp_path: Path) -> Iterator[str]:
+    """The address of an index of one small package."""
+    page, info, file = tmp_path / "index/probe", "probe-1.0.dist-info", "probe-1.0-py3-none-any.whl"
+    contents = {
+        "probe.py": "SOURCE = 'the mirror'",
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: probe\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    contents |= {f"{info}/{file}": text.encode() for file, text in metadata.items()}
-    contents[f"{info}/RECORD"] = "".join(f"{file},,\n" for file in contents).encode()
-    page = folder / name
+    contents[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in contents)
     page.mkdir(parents=True)
-    file = f"{name}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(page / file, "w") as archive:
         for path, content in contents.items():
             archive.writestr(path, content)
     (page / "index.html").write_text(f'<a href="{file}">{file}</a>')
-
-
-@pytest.fixture
-def mirror(tmp_path: Path) -> Iterator[str]:
-    """The address of an index of one small package."""
-    folder = tmp_path / "index"
-    wheel(folder, "probe", "1.0", {"probe.py": b"SOURCE = 'the mirror'"})
-    with served(folder) as address:
+    with served(page.parent) as address:
         yield address
 
 
 #: pip's configuration file, and variables; {} is the address of the mirror
-SETTINGS = {
-    "variables": (
-        "",
-        {
-            "PIP_INDEX_URL": "{}",
-            "PIP_USER": "1",
-            "PIP_TARGET": "elsewhere",
-            "PIP_TRUSTED_HOST": "127.0.0.1",
-        },
-    ),
+SETTINGS: dict[str, tuple[str, dict[str, str]]] = {
+    "variables": ("", {"PIP_INDEX_URL": "{}", "PIP_USER": "1", "PIP_TARGET": "elsewhere",
+                       "PIP_TRUSTED_HOST": "127.0.0.1"}),
     "file": ("[global]\nindex-url = {}\n[install]\nuser = yes\n", {}),
-}
+}  # fmt: skip
 
 
 @pytest.mark.slow
@@ -98,17 +83,14 @@ def test_packages_come_from_where_pip_looks(
 @pytest.mark.parametrize(
     ("startup", "line"),
     [
-        ("import sys; sys.modules['_lzma'] = None", "was built without _lzma, which normlab needs"),
-        (
-            "import sys; sys.version_info = (3, 10, 2)",
-            "is Python 3.10; normlab needs 3.11 or newer",
-        ),
+        ("sys.modules['_lzma'] = None", "was built without _lzma, which normlab needs"),
+        ("sys.version_info = (3, 10, 2)", "is Python 3.10; normlab needs 3.11 or newer"),
     ],
 )
 def test_a_python_that_will_not_do_is_refused_before_anything_is_made(
     startup: str, line: str, install: Install, tmp_path: Path
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(startup)
+    (tmp_path / "sitecustomize.py").write_text(f"import sys; {startup}")
     install.environment["PYTHONPATH"] = str(tmp_path)
     done = install.make(check=False)
     assert done.returncode != 0
@@ -133,9 +115,8 @@ def test_a_partial_clone_is_told_of(filtered: bool, install: Install) -> None:
     git = ["git", "-C", str(install.path)]
     subprocess.run([*git, "init", "--quiet"], check=True)
     if filtered:
-        subprocess.run(
-            [*git, "config", "remote.origin.partialclonefilter", "blob:none"], check=True
-        )
+        setting = ("remote.origin.partialclonefilter", "blob:none")
+        subprocess.run([*git, "config", *setting], check=True)
     done = install.make()
     assert ("complete it: git config --unset" in done.stdout) == filtered
     assert done.stderr == ""
