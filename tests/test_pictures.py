@@ -1,6 +1,5 @@
 """Image files: whatever their kind, the pixels that a viewer shows, or one line why not."""
 
-import io
 import os
 import re
 import struct
@@ -183,12 +182,11 @@ def test_a_file_that_is_no_image_is_refused(content: bytes, reason: str, tmp_pat
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "BMP"])
 def test_a_truncated_image_is_refused(kind: str, tmp_path: Path) -> None:
-    buffer = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    Image.fromarray(noise).save(buffer, kind)
-    path = tmp_path / "image"
+    path = written(tmp_path / "image", Image.fromarray(noise), kind)
+    content = path.read_bytes()
     for share in (0.3, 0.9):
-        path.write_bytes(buffer.getvalue()[: int(len(buffer.getvalue()) * share)])
+        path.write_bytes(content[: int(len(content) * share)])
         assert refusal(path).startswith(("cannot be decoded as ", NO_IMAGE))
 
 
@@ -228,10 +226,10 @@ def test_random_damage_never_ends_in_a_traceback(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     path, outcomes = tmp_path / "image", set()
     for kind in ("PNG", "TIFF", "GIF", "BMP", "PPM", "TGA"):
-        buffer = io.BytesIO()
-        Image.fromarray(generator.integers(0, 256, (8, 8), np.uint8)).save(buffer, kind)
+        image = Image.fromarray(generator.integers(0, 256, (8, 8), np.uint8))
+        whole = written(path, image, kind).read_bytes()
         for _ in range(50):
-            content = np.frombuffer(buffer.getvalue(), np.uint8).copy()
+            content = np.frombuffer(whole, np.uint8).copy()
             content[generator.integers(0, len(content), 4)] = generator.integers(0, 256, 4)
             path.write_bytes(content.tobytes())
             try:
