@@ -22,13 +22,10 @@ SMALL = {
 def test_a_benchmark_measures(name: str, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     command = [sys.executable, "-m", f"benchmarks.{name}", "--rounds", "1", "--out", out]
+    # The compiler, for each process, and several threads in each would take minutes.
+    environment = {**os.environ, "TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, *SMALL[name]],
-        cwd=ROOT,
-        # the compiler, for each process, and several threads in each would take minutes
-        env={**os.environ, "TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
+        [*command, *SMALL[name]], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = read_csv(out)

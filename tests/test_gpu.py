@@ -35,10 +35,6 @@ def trainer(norm: str, precision: str, compiled: bool = True, epochs: int = 3) -
     return loops.make_trainer(norm, 128, runtime, images, val=val, epochs=epochs)
 
 
-def weights(trained: Trainer) -> list[torch.Tensor]:
-    return [value.cpu() for value in trained.model.state_dict().values()]
-
-
 @pytest.mark.parametrize("precision", LIMITS)
 @pytest.mark.parametrize("norm", LAYERS)
 def test_a_layer_is_the_reference(norm: str, precision: str) -> None:
@@ -76,7 +72,7 @@ def test_a_captured_training_repeats_and_follows_one_step_by_step(
             monkeypatch.setattr("normlab.compute.runtime.Runtime.capture", lambda _, step, __: step)
         made = trainer(norm, precision)
         rows = [made.train_epoch(epoch).row for epoch in (1, 2)]
-        runs.append((rows, weights(made)))
+        runs.append((rows, [value.cpu() for value in made.model.state_dict().values()]))
     (first, tensors), (second, same), (plain, _) = runs
     assert first == second
     assert all(torch.equal(a, b) for a, b in zip(tensors, same, strict=True))
