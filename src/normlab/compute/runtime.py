@@ -88,9 +88,8 @@ class Runtime:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            rehearse(
-                step, state
-            )  # compiles, chooses algorithms, allocates: not allowed in a capture
+            # Compiling, choosing algorithms and allocating are not allowed in a capture.
+            rehearse(step, state)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):  # which only records

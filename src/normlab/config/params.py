@@ -26,7 +26,6 @@ from normlab.utils import files
 from normlab.utils.errors import NormlabError
 
 DATASETS = ("cifar10", "digits")
-LR_BATCH_SIZE = 128  #: the batch size that `train.lr` is for
 
 
 def _must(rule: str, holds: Callable[[Any], bool]) -> Callable[[Any], Any]:
@@ -61,7 +60,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Increasing = AfterValidator(_must("increasing numbers", lambda v: sorted(set(v)) == v))
 Distinct = AfterValidator(_must("different numbers", lambda v: len(set(v)) == len(v)))
 Groups = AfterValidator(
-    _must(f"a number that divides {WIDTHS}", lambda v: v > 0 and not any(w % v for w in WIDTHS))
+    _must(f"a common divisor of {WIDTHS}", lambda v: v > 0 and not any(w % v for w in WIDTHS))
 )
 # These come before pydantic's own, so that type errors also list the allowed values.
 Norm = Annotated[str, BeforeValidator(_must(f"one of {', '.join(NORMS)}", [*NORMS].__contains__))]
@@ -112,6 +111,7 @@ class Train(_Section):
     epochs: int = Field(ge=1, le=99_999)
     optimizer: Literal["sgd", "adamw", "adagrad"]
     lr: Positive
+    lr_batch_size: BatchSize
     momentum: float = Field(ge=0, lt=1)
     weight_decay: NonNegative
     label_smoothing: float = Field(ge=0, lt=1)

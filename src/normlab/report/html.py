@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
-from normlab.config.params import LR_BATCH_SIZE, WIDTHS, Params
+from normlab.config.params import WIDTHS, Params
 from normlab.report import charts, figures, findings
 from normlab.report.results import COLUMNS, Study, best, best_values, norm_name
 from normlab.utils import files
@@ -32,7 +32,6 @@ def write(folder: Path, study: Study, config: Params) -> None:
     content = environment.get_template("report.html.j2").render(
         config=config,
         channels=WIDTHS,
-        lr_batch_size=LR_BATCH_SIZE,
         study=study,
         results=study.runs,
         best=best(study.runs),

@@ -6,13 +6,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from normlab.config.params import LR_BATCH_SIZE, Train
+from normlab.config.params import Train
 from normlab.norms.base import norm_layers
 
 
 def base_lr(train: Train, batch_size: int) -> float:
     """The learning rate, scaled linearly with the batch size (Goyal et al. 2017)."""
-    return train.lr * batch_size / LR_BATCH_SIZE
+    return train.lr * batch_size / train.lr_batch_size
 
 
 def make_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:

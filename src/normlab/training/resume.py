@@ -72,9 +72,8 @@ class Scratch:
                 raise ValueError("wrong checksum")
             state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
         except (ValueError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            print(
-                f"warning: {self.path}: damaged ({error}); restarting from scratch", file=sys.stderr
-            )
+            line = f"warning: {self.path}: damaged ({error}); restarting from scratch"
+            print(line, file=sys.stderr)
             return None
         return state
 
