@@ -1,7 +1,8 @@
 """The charts: Vega-Lite templates in .dvc/plots, which `dvc plots show` and the report both fill.
 
-Their library is part of the pages, which therefore need no network: DVC's own page would load it.
-`python -m normlab.report.charts` renews the library in `.dvc/page.html`, the page of
+A new chart is a template there; the runs' colours are in curves.json. The charts' library is part
+of the pages, which therefore need no network: DVC's own page would load it.
+`python -m normlab.report.charts` updates the library in `.dvc/page.html`, the page of
 `dvc plots show` (`plots.html_template` in .dvc/config). DVC puts the plots in place of {plot_divs}
 there; its placeholder for scripts is left out, which would load the library a second time.
 """
