@@ -29,7 +29,7 @@ MERGE_DRIVER := .venv/bin/python -m normlab merge-lock %O %A %B || \
 help: ## List the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
-install: $(INSTALLED) ## Make .venv with the pinned dependencies; bring the committed runs
+install: $(INSTALLED) ## Make .venv with the pinned dependencies; fetch the committed runs
 	if [ -e .git ]; then dvc pull --quiet --allow-missing; fi
 	@if [ -e .git ] && git config --get-regexp '^remote\..*\.partialclonefilter$$' >/dev/null; then \
 	    echo "note: this clone is partial, so DVC can neither compare commits nor queue experiments;" \

@@ -57,13 +57,14 @@ def evaluate(
             math.isfinite(float(row[loss])) for row in log for loss in ("train_loss", "val_loss")
         ),
     }
+    predicted = {
+        name: logits(torch.from_numpy(part.pixels)).argmax(1).cpu() for name, part in sets.items()
+    }
     for name, part in sets.items():
-        predicted = logits(torch.from_numpy(part.pixels)).argmax(1).cpu()
-        found[name] = scores(torch.from_numpy(part.labels), predicted)
-    # The last set is that of the test images.
+        found[name] = scores(torch.from_numpy(part.labels), predicted[name])
     rows = [
         {"actual": spec.classes[actual], "predicted": spec.classes[guess]}
-        for actual, guess in zip(test.labels.tolist(), predicted.tolist(), strict=True)
+        for actual, guess in zip(test.labels.tolist(), predicted["test"].tolist(), strict=True)
     ]
     return found, rows
 
