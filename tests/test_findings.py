@@ -11,7 +11,7 @@ from test_report import result
 
 from normlab.report import findings
 from normlab.report.findings import Claim, Gap
-from normlab.report.results import Result
+from normlab.report.results import Result, Study
 
 
 def run(norm: str, batch_size: int, *accuracies: float, **options: Any) -> Result:
@@ -90,9 +90,17 @@ def test_sanity_names_the_largest_gap_and_the_mean_at_the_end() -> None:
 def test_batch_effects_compare_the_reference_batch_size_with_the_smallest() -> None:
     runs = [run("bn", 1024, 0.9), run("bn", 128, 0.8), run("bn", 32, 0.79), run("bn", 8, 0.7),
             run("gn", 128, 0.75), run("in", 8, 0.1)]  # fmt: skip
-    [effect] = findings.batch_effects(runs)
+    [effect] = findings.batch_effects(Study(runs))
     assert (effect.large.batch_size, effect.small.batch_size) == (128, 8)
     assert effect.change.value == pytest.approx(-0.1)
+
+
+def test_batch_effects_tell_of_the_smallest_with_several_seeds_and_of_the_smallest() -> None:
+    runs = [around("bn", 128, 0.8), around("bn", 16, 0.8), around("bn", 8, 0.79)]
+    effects = findings.batch_effects(Study(runs, [run("bn", 4, 0.7), run("bn", 2, 0.6)]))
+    assert [(each.small.batch_size, each.change.bounded) for each in effects] == [
+        (8, True), (2, False)
+    ]  # fmt: skip
 
 
 def test_widths_are_between_the_outermost_quantiles_at_the_end() -> None:
@@ -105,7 +113,7 @@ def test_widths_are_between_the_outermost_quantiles_at_the_end() -> None:
 
 
 def verdicts(*runs: Result) -> dict[str, str]:
-    return {claim.text.split()[0]: claim.verdict for claim in findings.claims(runs)}
+    return {claim.text.split()[0]: claim.verdict for claim in findings.claims(Study([*runs]))}
 
 
 def test_claims_are_judged_by_the_numbers() -> None:
@@ -121,6 +129,18 @@ def test_claims_are_judged_by_the_numbers() -> None:
         around("ln", 128, 0.6), around("in", 128, 0.6), around("bin", 128, 0.6005),
     )  # fmt: skip
     assert otherwise == {"BN": "differs", "BN's": "differs", "At": "differs", "BIN": "undecided"}
+
+
+def test_the_smallest_batch_is_told_beside_the_one_that_decides() -> None:
+    runs = [around("bn", 128, 0.8), around("bn", 8, 0.82)]
+    runs += [around("gn", 128, 0.8), around("gn", 8, 0.8)]
+    others = [run("bn", 2, 0.6), run("gn", 2, 0.79)]
+    [claim] = findings.claims(Study(runs, others))
+    assert claim.verdict == "partly"  # by batch size 8
+    assert claim.evidence.endswith(
+        "From batch size 128 to 2, BN changes by \N{MINUS SIGN}20.00 points, "
+        "GN by \N{MINUS SIGN}1.00."
+    )
 
 
 def test_a_claim_of_several_parts_needs_all() -> None:
@@ -145,7 +165,7 @@ def test_bn_must_be_as_good_in_half_of_the_epochs() -> None:
 
 
 def test_claims_about_runs_that_are_not_there_are_left_out() -> None:
-    assert findings.claims([run("ln", 128, 0.5)]) == []
+    assert findings.claims(Study([run("ln", 128, 0.5)])) == []
 
 
 def test_confusions_are_counted_without_the_right_ones() -> None:

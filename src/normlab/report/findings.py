@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import NamedTuple
 
-from normlab.norms.names import NORMS
-from normlab.report.results import Result, differences, find, norm_name
+from normlab.report.results import Result, Setting, Study, differences, find, norm_name
 
 CONFIDENCE = 0.95  #: of intervals; a difference is significant if its interval excludes zero
 LITTLE = 0.01  #: what counts as little: one point of accuracy
@@ -71,7 +70,7 @@ def compare(first: Sequence[float], second: Sequence[float]) -> Gap:
     return Gap(value, float(bounds.low), float(bounds.high))
 
 
-def gap(first: Result, second: Result) -> Gap:
+def gap(first: Setting, second: Setting) -> Gap:
     """Test accuracy of `second` minus that of `first`."""
     return compare(first.samples(ACCURACY), second.samples(ACCURACY))
 
@@ -108,18 +107,22 @@ class BatchEffect(NamedTuple):
     """What a smaller batch does to one norm's test accuracy."""
 
     large: Result
-    small: Result
+    small: Setting
     change: Gap
 
 
-def batch_effects(results: Sequence[Result]) -> list[BatchEffect]:
-    """For every norm with runs at the reference batch size and at smaller ones: the smallest."""
+def batch_effects(study: Study) -> list[BatchEffect]:
+    """For every norm at the reference batch size, compare it with smaller ones.
+
+    That is the smallest with several seeds, if any, and the smallest of all.
+    """
     found = []
-    for large in filter(None, (find(results, norm) for norm in NORMS)):
-        same = [result for result in results if result.norm == large.norm]
-        small = min(same, key=lambda result: result.batch_size)
-        if small.batch_size < large.batch_size:
-            found.append(BatchEffect(large, small, gap(large, small)))
+    for norm, settings in study.by_batch_size().items():
+        if large := find(study.runs, norm):
+            smaller = [each for each in settings if each.batch_size < large.batch_size]
+            several = [each for each in smaller if each.seeds > 1][-1:]
+            smallest = [each for each in smaller[-1:] if each not in several]
+            found += [BatchEffect(large, small, gap(large, small)) for small in several + smallest]
     return found
 
 
@@ -160,23 +163,26 @@ class Claim(NamedTuple):
         return "differs" if -1 in signs else "undecided" if 0 in signs else "agrees"
 
 
-def claims(results: Sequence[Result]) -> list[Claim]:
-    """The papers' claims about runs that are among these."""
-    bn, nn, gn, bin_ = (find(results, norm) for norm in ("bn", "nn", "gn", "bin"))
+def claims(study: Study) -> list[Claim]:
+    """The papers' claims about runs of this study."""
+    bn, nn, gn, bin_ = (find(study.runs, norm) for norm in ("bn", "nn", "gn", "bin"))
     found = []
     if bn and nn and not nn.diverged:
         found.append(_sooner(bn, nn))
-    effects = {effect.large.norm: effect for effect in batch_effects(results)}
-    b, g = effects.get("bn"), effects.get("gn")
-    if b and g and b.small.batch_size == g.small.batch_size:
+    effects = {(each.large.norm, each.small.batch_size): each for each in batch_effects(study)}
+    pairs = [(b, g) for (norm, size), b in effects.items()
+             if norm == "bn" and (g := effects.get(("gn", size)))]  # fmt: skip
+    if pairs:
         text = "BN's accuracy falls at a small batch size; GN's hardly depends on it."
-        evidence = (
+        evidence = " ".join(
             f"From batch size {b.large.batch_size} to {b.small.batch_size}, BN changes by "
             f"{b.change.points} points, GN by {g.change.points}."
+            for b, g in pairs
         )
+        b, g = pairs[0]
         parts = [gap(b.small, b.large), g.change.below(LITTLE)]
         found.append(Claim("Wu & He 2018", text, evidence, parts))
-    others = [result for norm in ("ln", "in") if (result := find(results, norm))]
+    others = [result for norm in ("ln", "in") if (result := find(study.runs, norm))]
     if bn and gn and others:
         text = "At a regular batch size GN is better than LN and IN, and little below BN."
         leads = {norm_name(other.norm): gap(other, gn) for other in (*others, bn)}
