@@ -69,11 +69,10 @@ def main(
         turns.work([process for group in groups.values() for process in group], 3)
         a_step = turns.seconds(turns.work, groups[names[0]], 8) / 8
         count = max(4, min(2000, int(MEASURE_S / a_step)))
+        found = turns.rates(groups, batch_size, count, rounds)
         groups["epoch"] = turns.start(epoch, names[0], batch_size, precision, compiled, images)
         [(epoch_s, validation_s)] = turns.work(groups["epoch"], 1)
         for name in names:
-            compared = {part: groups[part] for part in (name, "loop", "limit")}
-            found = turns.rates(compared, batch_size, count, rounds)
             rate = statistics.median(found[name])
             first = name == names[0]
             table.add(

@@ -10,6 +10,7 @@ from torch import nn
 
 from benchmarks import loops
 from benchmarks.references import GROUPS, TORCH_LAYERS, PlainNorm
+from normlab.compute.inference import BATCH_SIZE, Inference
 from normlab.compute.runtime import make_runtime
 from normlab.norms.base import make_norm
 from normlab.norms.names import NORMS
@@ -77,6 +78,23 @@ def test_a_captured_training_repeats_and_follows_one_step_by_step(
     assert first == second
     assert all(torch.equal(a, b) for a, b in zip(tensors, same, strict=True))
     assert first[0]["train_loss"] == pytest.approx(plain[0]["train_loss"], rel=1e-2)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("norm", ["torch_bn", "gn"])
+def test_captured_inference_is_that_of_smaller_batches(norm: str, precision: str) -> None:
+    made = trainer(norm, precision)
+    device = made.runtime.device
+    mean, std = torch.zeros(3, device=device), torch.ones(3, device=device)
+    inference = Inference(made.model.features, mean, std, made.runtime)
+    pixels = torch.from_numpy(digits.load()[0].pixels)
+    assert len(pixels) > 2 * BATCH_SIZE
+    for epoch in (1, 2):  # replayed with other weights
+        made.train_epoch(epoch)
+        made.model.eval()
+        plain = torch.cat([inference(part) for part in pixels.split(BATCH_SIZE // 5)])
+        difference = (inference(pixels) - plain).abs().max() / plain.abs().max()
+        assert difference <= (1e-3 if precision == "float32" else 3e-2)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -1,7 +1,9 @@
 """What a training runs on: when it compiles, what it refuses, how it treats memory."""
 
 import platform
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -97,3 +99,18 @@ for keep in (lambda: None, runtime.keep_memory):
 def test_freed_memory_is_kept_for_the_next_step(workspace: Workspace) -> None:
     default, kept = map(int, workspace.run("python", "-c", FAULTS).stdout.split())
     assert kept < default / 20
+
+
+def test_compiled_exact_float32_on_a_gpu_keeps_its_memory_format(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = []
+
+    def spy(*arguments: Any, compile_: Callable[..., Any] = torch.compile, **options: Any) -> Any:
+        given.append(options["options"])
+        return compile_(*arguments, **options)  # which refuses unknown options
+
+    monkeypatch.setattr(torch, "compile", spy)
+    for precision in ("float32", "tf32"):
+        runtime.Runtime(torch.device("cuda"), precision, True).compile(abs)
+    assert given == [{"layout_optimization": False}, None]

@@ -1,6 +1,7 @@
 """What a training runs on: device, precision, compilation; and bit-by-bit reproducibility."""
 
 import ctypes
+import gc
 import logging
 import os
 import platform
@@ -64,13 +65,14 @@ class Runtime:
         if not self.compiles:
             return function
         options: dict[str, Any] | None = None
-        if not self.is_cuda and self.bfloat16:
+        if self.memory_format == torch.contiguous_format:
+            # The compiler would change convolutions to channels last.
+            options = {"layout_optimization": False}
+        elif not self.is_cuda and self.bfloat16:
             # 16 channels of bfloat16 are half a vector of AVX-512, loaded and stored by mask. In
             # place, each load seems to overlap the store before it and waits: up to 8 % of a step.
             options = {"inplace_buffers": False}
-        # A `backward()` in it is compiled, too. (PyTorch 2.11 has no such option: two graphs.)
-        if hasattr(torch._dynamo.config, "trace_autograd_ops"):
-            torch._dynamo.config.trace_autograd_ops = True
+        torch._dynamo.config.trace_autograd_ops = True  # a `backward()` in it is compiled, too
         # The compiler recommends TF32 for matrix products, whose cost is negligible here; for
         # convolutions `train.precision` decides.
         warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
@@ -85,6 +87,9 @@ class Runtime:
         """
         if not self.is_cuda:
             return step
+        # AdamW's, of the steps before the capture.
+        warnings.filterwarnings("ignore", message=".*constructed with capturable=True")
+        gc.collect()  # an earlier graph that is freed during a capture makes it fail
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

@@ -20,9 +20,9 @@ LEVELS = np.arange(2001) / 2000  #: of the quantiles that are kept: 0, 0.0005, .
 def quantile_function(values: "Tensor") -> "Tensor":
     """The quantiles of `values`, float32 of any shape, at LEVELS: float32 `[2001]`.
 
-    Computed where `values` are, with no wait for a GPU. Between two of the sorted values a
-    quantile is interpolated, to the byte as by `np.quantile`. An infinite or undefined value, as
-    of a training that diverged, makes all of them undefined (nan).
+    Computed where `values` are. Between two of the sorted values a quantile is interpolated, to
+    the byte as by `np.quantile`. An infinite or undefined value, as of a training that diverged,
+    makes all of them undefined (nan).
     """
     import torch  # slow, and this alone needs it
 

@@ -46,7 +46,8 @@ def make_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
         for (lr_scale, weight_decay), parameters in groups.items()
     ]
     if adagrad:
-        return torch.optim.Adagrad(arguments, fused=not on_gpu)  # whose kernel exists on CPU only
+        # Not fused, it updates all tensors of a GPU in a few launches.
+        return torch.optim.Adagrad(arguments, fused=None if on_gpu else True)
     if train.optimizer == "adamw":
         return torch.optim.AdamW(arguments, fused=True, capturable=on_gpu)
     return torch.optim.SGD(arguments, momentum=train.momentum, fused=True)
