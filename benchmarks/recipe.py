@@ -1,9 +1,9 @@
 """Trials of the study's recipe: validation accuracy after a training with a change.
 
 `python -m benchmarks.recipe` trains what benchmarks/recipe.csv lacks of the norms, changes, batch
-size and epochs asked for, on the images in data/ (`dvc repro split`), and adds a row for each. What
-is not an option or a change is as in params.yaml, which the rows do not record. The test images
-are never read.
+size and epochs asked for, on the images in data/ (`dvc repro split`), and adds a row for each. A
+trial has 3 epochs of warm-up and no early stopping; what else is not an option or a change is as in
+params.yaml, which the rows do not record. The test images are never read.
 """
 
 import math

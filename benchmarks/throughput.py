@@ -27,7 +27,7 @@ def main(
 ) -> None:
     print(f"{precision}, {json.dumps(describe(make_runtime(precision, compiled, 0)))}")
     table = turns.Table(out)
-    names = [*norms.split(","), "nn"]
+    names = [*dict.fromkeys([*norms.split(","), "nn"])]
     for batch_size in map(int, batch_sizes.split(",")):
         groups: dict[str, turns.Group] = {}
         first_step = {}

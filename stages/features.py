@@ -11,7 +11,7 @@ def main(run: str) -> None:
     wanted = params.load().features.quantiles
     made = paths.RunFiles(run)
     rows = features.table(distribution.read(made.features), wanted)
-    files.write_csv(made.quantiles, rows, tuple(rows[0]))
+    files.write_csv(made.quantiles, rows)
 
 
 if __name__ == "__main__":

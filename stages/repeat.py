@@ -21,7 +21,8 @@ def main(norm: str, batch_size: int, seed: int) -> None:
     data = images.read(paths.TRAIN_IMAGES)
     parts = split.read(paths.SPLIT, len(data))
     job = loop.make_job(out.stem, norm, batch_size, seed, config, data, parts)
-    inputs = pipeline.inputs("repeat", {"norm": norm}, data=True)
+    # The stage `train` depends on what determines a training; this one also on how it is scored.
+    inputs = pipeline.inputs("train", {"norm": norm}, data=True)
 
     def write(trained: loop.Trained) -> None:
         model = job.spec.build()

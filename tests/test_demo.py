@@ -118,8 +118,10 @@ def test_the_copy_uses_the_cache_of_the_workspace(download: Workspace, setting: 
 def test_settings_of_the_demo_are_allowed(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     shutil.copy(ROOT / "params.yaml", path)
-    apply_overrides(path, demo.OVERRIDES)
-    params.load(path)
+    others = ["split.val_size=10000", "compute.devices=2", "repeat.seeds=[2,3]", "norm=bn"]
+    apply_overrides(path, [*others, *demo.OVERRIDES])
+    demonstrated = params.load(path)
+    assert (demonstrated.split.val_size, demonstrated.compute.devices) == (0.2, 1)
     before = yaml.safe_load((ROOT / "params.yaml").read_text())
     after = yaml.safe_load(path.read_text())
     assert after["train"]["momentum"] == before["train"]["momentum"]

@@ -52,8 +52,9 @@ def test_a_value_that_is_not_finite_makes_all_undefined(values: np.ndarray, wron
 
 def test_the_table_has_a_row_an_epoch_and_a_column_a_quantile(values: np.ndarray) -> None:
     functions = np.stack([quantile_function(values * s) for s in (1, 2)])
-    rows = features.table(functions, [0.01, 0.999])
-    assert [list(row) for row in rows] == [["epoch", "q1", "q99.9"]] * 2
+    rows = features.table(functions, [0.01, 0.07, 0.999, 0.9999999, 1])
+    names = ["q1", "q7", "q99.9", "q99.99999", "q100"]
+    assert [list(row) for row in rows] == [["epoch", *names]] * 2
     assert [row["epoch"] for row in rows] == [1, 2]
     assert rows[1]["q1"] == pytest.approx(2 * rows[0]["q1"])
 

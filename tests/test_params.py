@@ -90,6 +90,7 @@ WRONG_KEYS: list[tuple[dict[str, str] | bytes, str, str]] = [
      "must be less than train.epochs = 3"),
     ({"compute.compile": "true", "compute.devices": "2"}, "compute.compile = True",
      "must be auto or false with compute.devices > 1"),
+    ({"seed": "3", "repeat.seeds": "[2, 3]"}, "repeat.seeds = [2, 3]", "must not contain seed = 3"),
     ({"train.milestones": "[0.5, 1.0]"}, "train.milestones.1 = 1.0", BELOW_1),
     ({"train.milestones": "[a]"}, "train.milestones.0 = 'a'", NUMBER),
     ({"repeat.seeds": "[-1]"}, "repeat.seeds.0 = -1", LEAST_0),

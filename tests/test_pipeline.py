@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -14,6 +15,7 @@ from conftest import ROOT, Workspace
 from normlab.config import pipeline
 from normlab.norms.names import NORMS
 from normlab.utils.errors import NormlabError
+from stages import repeat
 
 STAGES = ("download", "split", "train", "evaluate", "features", "repeat", "plots")
 #: packages that check, name and write: what they hold decides no output
@@ -274,6 +276,8 @@ def test_an_edit_while_a_stage_runs_does_not_pass_for_what_ran(restored: Workspa
         ("", "src/normlab/norms/bn.py", "src/normlab/norms/bn.py"),
         ("", "src/normlab/norms/ln.py", ""),
         ("", "src/normlab/report/report.html.j2", ""),
+        ("", "src/normlab/norms/.bn.py.swp", ""),
+        ("", "src/normlab/training/loop.py~", ""),
     ],
 )
 def test_only_what_a_stage_depends_on_must_stay(
@@ -293,3 +297,48 @@ def test_only_what_a_stage_depends_on_must_stay(
             stage()
     else:
         stage()
+
+
+@pytest.mark.slow
+def test_params_that_became_wrong_while_a_stage_ran_cost_no_outputs(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace.path)
+    with pytest.raises(NormlabError) as caught, pipeline.unchanged("train@bn"):
+        workspace.set(plots__dpi=9999)
+    line = str(caught.value)
+    assert "plots.dpi = 9999" in line
+    assert "to keep them, undo that change, then `dvc commit --force train@bn`" in line
+
+
+@pytest.mark.slow
+def test_a_repetition_resumes_whatever_the_test_images_and_the_scoring_are(
+    with_data: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So test images are not read before its training has ended."""
+    monkeypatch.chdir(with_data.path)
+    (with_data.path / "data/images/test.safetensors").unlink()
+    given = []
+    monkeypatch.setattr(repeat.loop, "train", lambda *arguments: given.append(arguments[4]))
+    repeat.main("bn", 8, 2)
+    assert "src/normlab/training/loop.py" in given[0]
+    assert "data/images/train.safetensors" in given[0]
+    assert not any("scores" in name for name in given[0])
+
+
+def test_what_editors_leave_is_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (".dvcignore", "dvc.yaml", "params.yaml", "src", "stages"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    folder = tmp_path / "src"
+    folder.unlink()
+    shutil.copytree(ROOT / "src", folder)
+    monkeypatch.chdir(tmp_path)
+    before = pipeline.inputs("train", {"norm": "bn"})
+    training = folder / "normlab/training"
+    for name in (".loop.py.swp", "loop.py~", "#loop.py#", ".DS_Store", "__pycache__/loop.pyc"):
+        (training / name).parent.mkdir(exist_ok=True)
+        (training / name).touch()
+    (training / ".#loop.py").symlink_to("nobody@nohost.1")
+    assert pipeline.inputs("train", {"norm": "bn"}) == before
+    (training / "more.py").touch()
+    assert pipeline.inputs("train", {"norm": "bn"}) != before

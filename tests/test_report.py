@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -169,8 +170,7 @@ def test_repetitions_are_those_that_params_ask_for(data: Path) -> None:
     assert study.runs[0].quantiles == {"1 %": [0.5, 0.5], "99 %": [1.5, 1.5]}
 
 
-def test_a_repetition_of_a_runs_own_seed_and_batch_size_is_not_counted_twice(data: Path) -> None:
-    assert [run.seeds for run in load(seeds=[1]).runs] == [1, 1]
+def test_a_batch_size_of_a_run_is_not_counted_twice(data: Path) -> None:
     assert [run.seeds for run in load(batch_sizes=[128]).runs] == [1, 1]
 
 
@@ -406,6 +406,30 @@ def test_a_run_of_one_seed_among_others_has_no_verdict(tmp_path: Path) -> None:
     assert "each trained with 1 to 2 seeds" in text
     assert "The best run's lead over PyTorch BN is statistically significant." in text
     assert "lead over Batch-Instance" not in text
+
+
+def test_runs_of_one_norm_and_batch_size_are_told_apart(tmp_path: Path) -> None:
+    """As after `dvc exp run -S norm=bn`."""
+    text = prose(
+        report(tmp_path, Study([dataclasses.replace(RESULTS[1], run="main"), *RESULTS[1:3]]))
+    )
+    assert "Batch (BN) (main) has the highest test accuracy" in text
+
+
+def test_curves_are_compared_over_the_epochs_that_all_trainings_have(tmp_path: Path) -> None:
+    stopped = training(0.4, (0.6, 0.5))
+    ours = dataclasses.replace(RESULTS[1], trainings=(*RESULTS[1].trainings, stopped))
+    text = prose(report(tmp_path, Study([SEVERAL[0], ours])))
+    assert "over the last third of the 2 epochs that all have" in text
+
+
+def test_class_names_that_are_not_unicode_are_in_the_report(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    predictions = [{"actual": name, "predicted": "cat"}, {"actual": "cat", "predicted": name}]
+    study = Study([dataclasses.replace(RESULTS[0], predictions=predictions)])
+    write_tables(tmp_path, study)
+    html.write(tmp_path, study, CONFIG)
+    assert b"mistakes\ncaf\xe9 for cat" in (tmp_path / "report.html").read_bytes()
 
 
 @pytest.mark.parametrize("chosen", [RESULTS[:1], RESULTS[3:]], ids=["one", "diverged"])

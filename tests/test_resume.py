@@ -51,6 +51,21 @@ def test_a_file_system_without_locks_is_one_line_with_advice(
     )
 
 
+def test_a_folder_that_is_removed_before_its_lock_is_made_is_made_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, folder = Path.open, root / "bn-key"
+
+    def late(path: Path, mode: str) -> object:
+        monkeypatch.setattr(Path, "open", real)
+        folder.rmdir()  # by a holder that has finished
+        return path.open(mode)
+
+    monkeypatch.setattr(Path, "open", late)
+    with resume.lock(folder):
+        assert (folder / "lock").exists()
+
+
 @pytest.mark.parametrize("another", [False, True])
 def test_the_lock_of_a_folder_that_was_removed_meanwhile_is_none(
     another: bool, root: Path, monkeypatch: pytest.MonkeyPatch

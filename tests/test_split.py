@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import refused
 
+from normlab.compute.inference import normalize
 from normlab.data import split
 from normlab.data.images import Images
 
@@ -41,6 +43,16 @@ def test_mean_and_std_are_numpys_over_the_training_pixels_alone(images: Maker) -
     np.testing.assert_allclose(drawn.std, pixels.std(axis=(0, 1, 2)), rtol=1e-12)
     data.pixels[drawn.val] = 0
     assert split.draw(data, 0.3, 1) == drawn
+
+
+def test_a_channel_of_equal_pixels_is_normalized_to_zero(images: Maker) -> None:
+    data = images(10)
+    data.pixels[..., 2] = 7
+    drawn = split.draw(data, 0.3, 1)
+    assert drawn.std[2] == 1
+    pixels = torch.from_numpy(data.pixels).permute(0, 3, 1, 2)
+    normal = normalize(pixels, torch.tensor(drawn.mean), torch.tensor(drawn.std))
+    assert normal[:, 2].abs().max() < 1e-6
 
 
 def test_mean_and_std_have_the_same_bits_on_every_processor() -> None:

@@ -18,15 +18,18 @@ OVERRIDES = [
     "batch_size=8",
     "comparison.batch_size=8",
     "comparison.small_batch_size=4",
+    "split.val_size=0.2",
     "model.n=1",
     "repeat.seeds=[]",
     "repeat.batch_sizes=[]",
     "train.epochs=8",
     "train.warmup_epochs=3",
     "train.optimizer=adamw",  # learns in fewer steps than sgd
+    "train.lr_batch_size=128",
     "train.lr=0.03",  # with 0.05 or more, the run without norm fails for some seeds
     "train.crop_padding=0",  # an 8x8 digit, enlarged: moved, it would need more epochs
     "train.flip=false",  # a mirrored digit is another or none
+    "compute.devices=1",
 ]
 
 

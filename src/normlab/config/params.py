@@ -170,6 +170,10 @@ class Params(_Section):
             small, large = attrgetter(less, more)(self)
             if small >= large:
                 raise ValueError(f"{less} = {small:g}: must be less than {more} = {large}")
+        if self.seed in self.repeat.seeds:
+            raise ValueError(
+                f"repeat.seeds = {self.repeat.seeds}: must not contain seed = {self.seed}"
+            )
         if self.compute.compile is True and self.compute.devices > 1:
             raise ValueError(
                 "compute.compile = True: must be auto or false with compute.devices > 1"

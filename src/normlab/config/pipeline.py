@@ -85,8 +85,12 @@ def unchanged(stage: str) -> Iterator[None]:
     place = parse(stage)
     before = inputs(*place)
     yield
-    after = inputs(*place)
-    if changed := [name for name in {**before, **after} if before.get(name) != after.get(name)]:
+    try:
+        after = inputs(*place)
+        changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    except (NormlabError, OSError) as error:  # params.yaml is wrong now, or a file is gone
+        changed = [f"{error}; this"]
+    if changed:
         raise NormlabError(
             f"{changed[0]} changed while {stage} ran, so its outputs are not recorded; "
             f"to keep them, undo that change, then `dvc commit --force {stage}`"
@@ -113,15 +117,18 @@ def inputs(
     `item` is one of those it is for: a run, whose name is `key`, or an entry of a matrix. With
     `data`, also digests of the files below data/, which DVC itself guards.
     """
+    from pathspec import PathSpec
+
     definition = definitions()[stage]
     definition = definition.get("do", definition)
+    ignored = PathSpec.from_lines("gitignore", Path(".dvcignore").read_text().splitlines())
     context = {**params.load().model_dump(), "item": item, "key": key}
     names, paths = resolve([definition.get("params", []), definition["deps"]], context)
     found = {f"params.yaml: {name}": resolve("${" + name + "}", context) for name in names}
     for path in map(Path, paths):
         if path.parts[0] != "data" or data:
             code = sorted(path.rglob("*.*")) if path.is_dir() else [path]
-            found.update({str(f): files.sha256(f) for f in code if f.suffix != ".pyc"})
+            found.update({str(f): files.sha256(f) for f in code if not ignored.match_file(f)})
     return found
 
 

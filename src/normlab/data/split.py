@@ -48,6 +48,7 @@ def draw(images: Images, val_size: int | float, seed: int) -> Split:
 def _moments(pixels: np.ndarray) -> tuple[list[float], list[float]]:
     """Mean and standard deviation per channel of uint8 `[N, H, W, 3]`, exact, as fractions of 255.
 
+    The standard deviation of a channel whose pixels are all equal is 1: images are divided by it.
     Counting how often each value occurs needs no copy of the images as floats.
     """
     # Sums, whose order is fixed: that in a dot product depends on the processor, and with it the
@@ -60,7 +61,8 @@ def _moments(pixels: np.ndarray) -> tuple[list[float], list[float]]:
         total = counts.sum()
         mean = (counts * values)[::-1].sum() / total
         means.append(float(mean))
-        stds.append(float(np.sqrt((counts / total * (values - mean) ** 2).sum())))
+        variance = 1 if total in counts else (counts / total * (values - mean) ** 2).sum()
+        stds.append(float(np.sqrt(variance)))
     return means, stds
 
 

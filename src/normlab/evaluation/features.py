@@ -9,7 +9,7 @@ from normlab.data import distribution
 
 def name(quantile: float) -> str:
     """The column of a quantile: 0.01 is `q1`, 0.999 is `q99.9`, in percent."""
-    return f"q{round(quantile * 100, 6):g}"
+    return f"q{quantile * 100:.10g}"
 
 
 def table(functions: np.ndarray, wanted: Sequence[float]) -> list[dict[str, int | float]]:

@@ -5,7 +5,7 @@ WIDTHS = (16, 32, 64)  #: channels of the three stages (He et al. 2016, section 
 
 def flops_per_image(n: int) -> int:
     """Multiplications and additions of one forward pass of one 32x32 image's convolutions."""
-    total, channels, size = 0, 3, 32
+    total, channels = 0, 3
     for stage, width in enumerate(WIDTHS):
         size = 32 >> stage
         for _ in range(2 * n + (stage == 0)):

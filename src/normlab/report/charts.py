@@ -24,14 +24,14 @@ VEGA_LITE = "5.21"  #: of the major version that the templates are written for
 
 def scripts() -> str:
     """The scripts of PAGE: the chart library, Vega, and a `vegaEmbed` that fits charts in."""
-    return PAGE.read_text().partition("<script>")[2].rpartition("</script>")[0]
+    return PAGE.read_text(encoding="utf-8").partition("<script>")[2].rpartition("</script>")[0]
 
 
 def page() -> str:
     """The content of PAGE with the installed version of the library."""
     from vl_convert import javascript_bundle
 
-    head, _, rest = PAGE.read_text().partition("<script>\n")
+    head, _, rest = PAGE.read_text(encoding="utf-8").partition("<script>\n")
     bundle = javascript_bundle(vl_version=VEGA_LITE)  # type: ignore[call-arg]  # wrong stubs
     return f"{head}<script>\n{bundle}\n</script>{rest.partition('</script>')[2]}"
 
@@ -39,7 +39,7 @@ def page() -> str:
 @cache
 def palette() -> list[str]:
     """The colours of runs, in the order of runs, as the template of curves has them."""
-    template = json.loads((TEMPLATES / "curves.json").read_text())
+    template = json.loads((TEMPLATES / "curves.json").read_text(encoding="utf-8"))
     return template["encoding"]["color"]["scale"]["range"]
 
 

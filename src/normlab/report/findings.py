@@ -90,6 +90,7 @@ class Sanity(NamedTuple):
     largest: float  #: difference of the mean validation errors, over all epochs
     largest_epoch: int
     late: float  #: mean difference over the last third of the epochs
+    epochs: int  #: that all trainings of both have
 
 
 def sanity(results: Sequence[Result]) -> Sanity | None:
@@ -100,7 +101,9 @@ def sanity(results: Sequence[Result]) -> Sanity | None:
     gaps = differences(theirs, ours, "val_error")[0].tolist()
     largest = max(gaps, key=abs)
     late = mean(gaps[-max(1, len(gaps) // 3) :])
-    return Sanity(ours, theirs, gap(theirs, ours), largest, gaps.index(largest) + 1, late)
+    return Sanity(
+        ours, theirs, gap(theirs, ours), largest, gaps.index(largest) + 1, late, len(gaps)
+    )
 
 
 class BatchEffect(NamedTuple):

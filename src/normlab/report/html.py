@@ -34,6 +34,7 @@ def write(folder: Path, study: Study, config: Params) -> None:
         channels=WIDTHS,
         study=study,
         results=study.runs,
+        kinds=[(run.norm, run.batch_size) for run in study.runs],
         best=best(study.runs),
         best_values=best_values(study.runs),
         columns=COLUMNS,
@@ -65,6 +66,6 @@ def _quantiles(folder: Path) -> list[dict[str, Any]]:
 
 def _inline(picture: Path) -> str:
     """The SVG file `picture` as a data URL; coordinates lose invisible digits."""
-    content = re.sub(r"([1-9]\d*\.\d\d)\d+", r"\1", picture.read_text())
+    content = re.sub(r"([1-9]\d*\.\d\d)\d+", r"\1", picture.read_text(encoding="utf-8"))
     content = re.sub(r"\s+", " ", content)
     return "data:image/svg+xml," + quote(content, safe=" ,;:/=()")

@@ -36,7 +36,7 @@ TITLES = {
 
 def update(path: Path) -> None:
     """Renew every table in `path`; raises `NormlabError` for one of an unknown kind."""
-    files.write_text(path, renewed(path.read_text()))
+    files.write_text(path, renewed(path.read_text(encoding="utf-8")))
 
 
 def renewed(text: str) -> str:

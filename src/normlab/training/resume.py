@@ -93,7 +93,10 @@ def lock(folder: Path) -> IO[str]:
     path = folder / "lock"
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
+        try:
+            file = path.open("w")
+        except FileNotFoundError:  # the last holder has just removed the folder
+            continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The lock is stale if its last holder has removed the file, or another has replaced it.

@@ -88,7 +88,8 @@ def write_bytes(path: Path | str, content: bytes) -> None:
 
 
 def write_text(path: Path | str, content: str) -> None:
-    write_bytes(path, content.encode())
+    """Write UTF-8; in it, names of files that are not keep their bytes."""
+    write_bytes(path, content.encode(errors="surrogateescape"))
 
 
 def write_json(path: Path | str, content: Any) -> None:
