@@ -17,6 +17,8 @@ from typing import Any
 
 # Before torch is imported: several threads of a small computation mostly wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("NORMLAB_SCRATCH", None)  # a user's folder
+os.environ["LC_ALL"] = "C.UTF-8"  # messages of Git are compared
 
 import numpy as np
 import pytest
@@ -32,7 +34,9 @@ WARM = "NORMLAB_TEST_PYTHON"  #: the folder of the scripts that `warm` makes
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the server that all processes of pytest share."""
+    """Start the server that all processes of pytest share; hide GPUs from all but their tests."""
+    if config.getoption("markexpr") != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if WARM not in os.environ:
         server, folder = warm.start()
         os.environ[WARM] = str(folder)

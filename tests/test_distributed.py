@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -69,6 +70,27 @@ def steps_outcome(name: str) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
+def trainer_outcome() -> dict[str, torch.Tensor]:
+    """What an epoch logs, at a rate that changes nothing; a process may have no image to validate.
+
+    With the quantiles of the features.
+    """
+    found = {}
+    config = params.load(ROOT / "params.yaml").train
+    train = config.model_copy(update={"epochs": 1, "warmup_epochs": 0, "lr": 1e-9})
+    spec = Spec("run", "bn", BATCH, 1, 1, ("cat", "dog", "emu"), (0.5,) * 3, (0.25,) * 3)
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
+    images = Images(pixels, np.arange(20) % 3, spec.classes)
+    for count in (9, 1):
+        val = images[range(count)]
+        epoch = Trainer(Job(spec, train, 1), images, val, Runtime(torch.device("cpu"))).train_epoch(
+            1
+        )
+        row = {f"{name} {count}": torch.tensor(value) for name, value in epoch.row.items()}
+        found |= {**row, f"quantiles {count}": torch.from_numpy(epoch.feature_quantiles)}
+    return found
+
+
 def worker(rank: int, port: int, folder: str) -> None:
     os.environ.update(
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2",
@@ -77,6 +99,7 @@ def worker(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     with distributed.group(torch.device("cpu")):
         found = {name: (layer_outcome(name), steps_outcome(name)) for name in ("bn", "bin", "gn")}
+        found["log"] = trainer_outcome()
         torch.save(found, Path(folder) / f"{rank}.pt")
 
 
@@ -101,6 +124,12 @@ def test_steps_on_two_processes_equal_those_on_one(name: str, parts: list[dict])
     whole = steps_outcome(name)
     for part in parts:
         torch.testing.assert_close(part[name][1], whole, rtol=1e-7, atol=1e-9)
+
+
+def test_the_log_of_two_processes_is_that_of_one(parts: list[dict]) -> None:
+    whole = trainer_outcome()
+    for part in parts:
+        torch.testing.assert_close(part["log"], whole, rtol=1e-4, atol=1e-5)
 
 
 ONE = ("python", "-m", "stages.train", "bn", "bn", "127")

@@ -30,16 +30,16 @@ def test_git_leaves_line_ends_as_dvc_hashed_them(workspace: Workspace, tmp_path:
 
 
 @pytest.mark.slow
-def test_figures_do_not_depend_on_the_users_settings(finished: Workspace, tmp_path: Path) -> None:
+def test_figures_do_not_depend_on_the_users_settings(restored: Workspace, tmp_path: Path) -> None:
     """A notebook's backend that is not installed here, TeX that is not, another size of text."""
-    before = {p.name: p.read_bytes() for p in (finished.path / "results/figures").iterdir()}
+    before = {p.name: p.read_bytes() for p in (restored.path / "results/figures").iterdir()}
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfont.size: 30\n")
-    other = Workspace(finished.path)
+    other = Workspace(restored.path)
     other.environment |= {
         "MPLBACKEND": "module://not_installed.backend_inline", "MPLCONFIGDIR": str(tmp_path)
     }  # fmt: skip
     other.run("python", "-m", "stages.plots")
-    after = {p.name: p.read_bytes() for p in (finished.path / "results/figures").iterdir()}
+    after = {p.name: p.read_bytes() for p in (restored.path / "results/figures").iterdir()}
     assert after == before
 
 

@@ -96,11 +96,9 @@ def test_bin_clamps_its_gate() -> None:
     assert torch.equal(norm.gate, torch.tensor([0.0, 0.4, 1.0]))
 
 
-@pytest.mark.parametrize("name", LEARNED)
-def test_gradient_is_that_of_the_forward(name: str) -> None:
-    norm = make_norm(name, 4, 2).double()
-    if name == "bin":
-        torch.nn.init.constant_(norm.gate, 0.6)
+def test_gradient_of_bin_is_that_of_the_forward() -> None:
+    norm = make_norm("bin", 4, 1).double()
+    torch.nn.init.constant_(norm.gate, 0.6)
     parameters = dict(norm.named_parameters())
 
     def function(x: Tensor, *values: Tensor) -> Tensor:
@@ -144,10 +142,11 @@ def test_groups_must_divide_channels() -> None:
 
 @pytest.mark.parametrize("name", LEARNED)
 def test_bfloat16_input_has_float32_statistics(name: str) -> None:
-    """A mean of 300 and a spread of 1 vanish in bfloat16's 8 bits, unless summed in float32."""
+    """A mean of 301 is rounded to 300 or 302 in bfloat16's 8 bits, unless kept in float32."""
     norm = make_norm(name, 4, 2)
-    x = (300 + torch.randn(8, 4, 16, 16)).bfloat16()
-    y = norm(x)
+    x = (301 + torch.randn(8, 4, 16, 16)).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = norm(x)
     assert y.dtype == torch.bfloat16
     torch.testing.assert_close(y.float(), norm(x.float()), rtol=0.02, atol=0.02)
 

@@ -41,13 +41,20 @@ def repeating(seeds: Sequence[int] = (), batch_sizes: Sequence[int] = ()) -> par
 
 
 def training(accuracy: float, errors: tuple[float, ...] = (), diverged: bool = False) -> Training:
-    """One of three epochs, the second the best, or of the epochs that have these `errors`."""
+    """One of three epochs, the first the best, or of the epochs that have these `errors`.
+
+    `accuracy` is that on test images; that on others, and F1, are other numbers.
+    """
     errors = errors or tuple(1 - accuracy + 0.02 * epoch for epoch in (1, 2, 3))
     best_epoch = errors.index(min(errors)) + 1
-    names = [f"{s}_{kind}" for s in results.SETS for kind in results.KINDS]
     losses = (math.nan if diverged else 1.0,) * len(errors)
     log = {name: losses if name.endswith("loss") else errors for name in CURVES}
-    return Training(best_epoch, len(errors), diverged, dict.fromkeys(names, accuracy), log)
+    scores = {
+        f"{s}_{kind}": accuracy - 0.01 * place - 0.001 * (kind == "f1_macro")
+        for place, s in enumerate(results.SETS)
+        for kind in results.KINDS
+    }
+    return Training(best_epoch, len(errors), diverged, scores, log)
 
 
 def result(
@@ -106,6 +113,10 @@ def test_scores_are_scikit_learns() -> None:
 
 def test_best_is_by_validation_and_find_by_norm_and_batch_size() -> None:
     assert best(RESULTS).run == "bn"
+    [bn] = RESULTS[1].trainings
+    better = dataclasses.replace(bn, scores={**bn.scores, "val_accuracy": 0.9, "test_accuracy": 0})
+    validated = dataclasses.replace(RESULTS[0], trainings=(better,))
+    assert best([*RESULTS, validated]) is validated
     assert find(RESULTS, "bn") is RESULTS[1]
     assert find(RESULTS, "ln") is None
 
@@ -139,7 +150,8 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(results.pipeline, "runs", lambda: ["bn", "gn"])
     columns = {name: [0.5, 0.4] for name in CURVES}
     record = {"epoch": 2, "epochs": 2, "diverged": False, "images": {"val": 4}}
-    record |= {s: dict.fromkeys(results.KINDS, 0.6) for s in results.SETS}
+    scores = zip(results.SETS, (0.6, 0.55, 0.65), strict=True)
+    record |= {s: dict.fromkeys(results.KINDS, score) for s, score in scores}
     for norm in ("bn", "gn"):
         record |= {"norm": norm, "batch_size": 128}
         folder = tmp_path / "data/runs" / norm
@@ -251,7 +263,9 @@ def test_the_printed_summary_is_whole_in_80_columns(
     printed = capsys.readouterr().out
     assert "…" not in printed
     row = next(line for line in printed.splitlines() if line.startswith("bn-small"))
-    expected = ["3", *["60.00±10.00%"] * 3] if chosen is SEVERAL else ["1", *["81.00%"] * 3]
+    expected = ["3", "59.00±10.00%", "60.00±10.00%", "59.90±10.00%"]
+    if chosen is RESULTS:
+        expected = ["1", "80.00%", "81.00%", "80.90%"]
     assert row.split()[-4:] == expected
 
 
@@ -299,6 +313,41 @@ def test_accuracy_is_drawn_against_batch_size_on_a_logarithmic_axis() -> None:
     assert bars.lines[0].get_ydata().tolist() == pytest.approx([0.6, 0.6, 0.4])
     heights = [np.ptp(segment[:, 1]) for segment in bars.lines[2][0].get_segments()]
     assert heights == pytest.approx([0.2, 0.2, 0])
+
+
+def test_sanity_draws_both_curves_and_their_difference() -> None:
+    left, right = figures.sanity(Study(RESULTS)).axes
+    drawn = {line.get_label(): line.get_ydata().tolist() for line in left.get_lines()}
+    errors = {"PyTorch BN": [0.22, 0.24, 0.26], "Batch (BN)": [0.2, 0.22, 0.24]}
+    assert drawn == {
+        f"{name}, {kind}": pytest.approx(values)
+        for name, values in errors.items()
+        for kind in ("training", "validation")
+    }
+    assert right.get_lines()[1].get_ydata().tolist() == pytest.approx([-0.02] * 3)
+
+
+def test_accuracies_are_drawn_where_their_labels_say() -> None:
+    [axis] = figures.accuracy(Study(SEVERAL)).axes
+    values = [bars.lines[0].get_xdata().item() for bars in axis.containers]
+    assert values == pytest.approx([0.6] * 4)
+    lengths = [np.ptp(bars.lines[2][0].get_segments()[0][:, 0]) for bars in axis.containers]
+    assert lengths == pytest.approx([0.2] * 4)
+    assert [text.get_text() for text in axis.texts] == ["60.00\xa0±\xa010.00"] * 4
+    assert [text.get_text() for text in axis.get_yticklabels()] == [run.label for run in SEVERAL]
+
+
+def test_quantiles_and_runs_are_drawn_each_by_itself() -> None:
+    features = figures.quantiles(Study(RESULTS[:2])).axes
+    drawn = {line.get_label(): [*line.get_ydata()] for line in features[1].get_lines()}
+    assert drawn == {"99 %": [5.0] * 3, "1 %": [1.0] * 3}
+    errors = figures.runs(Study(RESULTS[:2])).axes
+    *curves, best_epoch = errors[1].get_lines()
+    assert [curve.get_ydata().tolist() for curve in curves] == [
+        pytest.approx([0.2, 0.22, 0.24])
+    ] * 2
+    assert best_epoch.get_xydata().tolist() == [[1, pytest.approx(0.2)]]
+    assert [axis.get_title() for axis in errors] == [run.label for run in RESULTS[:2]]
 
 
 def test_sanity_gives_the_difference_of_the_curves() -> None:

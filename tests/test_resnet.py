@@ -82,7 +82,7 @@ def test_without_norm_the_network_starts_as_fixup_has_it() -> None:
 
 def test_initialization_is_he_normal() -> None:
     torch.manual_seed(0)
-    weight = ResNet(3, 10, "bn").blocks[-1].conv2.weight
+    weight = ResNet(1, 10, "bn").blocks[-1].conv1.weight  # of 32 channels to 64
     assert weight.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
 
 

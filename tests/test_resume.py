@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from normlab.config.paths import SCRATCH, scratch_root
 from normlab.training import resume
 from normlab.training.resume import Scratch
 from normlab.utils.errors import NormlabError
@@ -49,6 +50,19 @@ def test_a_file_system_without_locks_is_one_line_with_advice(
         f"{root}/bn-key/lock: cannot be locked ({os.strerror(number)}), as on some network file "
         "systems; set NORMLAB_SCRATCH to a folder on a local disk"
     )
+
+
+def test_states_are_kept_in_the_repository_also_by_experiments_in_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dvc exp run --temp` deletes its copy when it has been interrupted."""
+    monkeypatch.delenv(SCRATCH, raising=False)
+    for name in ("", ".dvc/tmp/exps/tmpabc", ".dvc/tmp/exps/standalone/tmpabc"):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        monkeypatch.chdir(tmp_path / name)
+        assert scratch_root() == tmp_path / ".scratch"
+    monkeypatch.setenv(SCRATCH, "/elsewhere")
+    assert scratch_root() == Path("/elsewhere")
 
 
 def test_a_folder_that_is_removed_before_its_lock_is_made_is_made_again(

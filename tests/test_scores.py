@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from normlab.compute import runtime
+from normlab.compute.runtime import Runtime
 from normlab.data.images import Images
 from normlab.data.split import Split
 from normlab.evaluation import scores
@@ -30,6 +31,27 @@ def test_scores_are_those_of_the_predictions(images: Make) -> None:
     assert found["train"] == found["test"]
     assert (found["epoch"], found["epochs"], found["diverged"]) == (1, 1, False)
     assert scores.metrics(found)["test"] == round(100 * right, 2)
+
+
+def test_each_set_is_scored_by_itself(images: Make) -> None:
+    model = SPEC.build().eval()
+    predict = scores.classifier(model, SPEC, Runtime(torch.device("cpu")))
+
+    def labelled(wrong: list[int], count: int) -> Images:
+        """Images that the model classifies rightly, but for those that are `wrong`."""
+        made = images(count)
+        labels = predict(torch.from_numpy(made.pixels)).argmax(1).numpy()
+        labels[wrong] = (labels[wrong] + 1) % 3
+        return Images(made.pixels, labels, made.classes)
+
+    parts = Split([*range(20)], [*range(20, 30)], SPEC.mean, SPEC.std)
+    data, test = labelled([0, 1, 2, 20, 21], 30), labelled([5], 40)
+    found, _ = scores.evaluate(model, SPEC, 1, LOG, data, parts, test, False)
+    assert found["images"] == {"train": 20, "val": 10, "test": 40}
+    accuracies = [found[part]["accuracy"] for part in ("train", "val", "test")]
+    assert accuracies == pytest.approx([0.85, 0.8, 0.975])
+    f1 = round(100 * found["test"]["f1_macro"], 2)
+    assert scores.metrics(found) == {"val": 80.0, "test": 97.5, "f1": f1}
 
 
 @pytest.mark.parametrize("loss", ["train_loss", "val_loss"])

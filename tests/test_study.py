@@ -80,6 +80,35 @@ def test_what_runs_at_a_time_follows_from_the_gpus(
     assert [share.get("CUDA_VISIBLE_DEVICES") for share in shares] == given
 
 
+@pytest.mark.parametrize(
+    ("jobs", "trainings", "devices", "threads"),
+    [(None, 9, 1, "4"), (3, 9, 1, "2"), (3, 1, 1, "8"), (20, 30, 1, "1"), (None, 9, 2, "4")],
+)
+def test_what_runs_at_a_time_shares_the_cores(
+    jobs: int | None, trainings: int, devices: int, threads: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "gpus", lambda: [])
+    monkeypatch.setattr(study.joblib, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    shares = study.shares(jobs, trainings, devices)
+    assert {share["OMP_NUM_THREADS"] for share in shares} == {threads}
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert study.shares(jobs, trainings, devices)[0] == {"OMP_NUM_THREADS": "7"}
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    """As SIGHUP under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with study.caught_signals() as caught:
+            for number in (signal.SIGHUP, signal.SIGTERM):
+                os.kill(os.getpid(), number)
+        assert caught == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_gpus_are_those_that_the_environment_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -130,7 +159,7 @@ def test_a_terminal_shows_one_line_a_run() -> None:
     lines = in_terminal(80, SHOWS)
     assert "gn: warning: no compiler" in [line.strip() for line in lines]
     main, small, failed, waiting = lines[-4:]
-    assert re.fullmatch(r"main      ━+╺━+  12/30  val 90\.00%  18:00:00 left *", main)
+    assert re.fullmatch(r"main      ━+╺━+  12/30  val 90\.00%  1[78]:\d\d:\d\d left *", main)
     assert re.fullmatch(r"bn-small +train *", small)
     assert re.fullmatch(r"gn +failed: long .*…", failed)
     assert re.fullmatch(r"ln +waiting *", waiting)
@@ -149,7 +178,7 @@ with epochs("bn", 4, 6, steps=3) as bar:
 
 def test_one_training_shows_a_bar_in_a_terminal_and_a_line_an_epoch_elsewhere() -> None:
     shown = in_terminal(80, TRAINS)
-    assert re.fullmatch(r"bn  ━+╸━+  5/6  val 90\.00%  1:00:00 left *", shown[-1])
+    assert re.fullmatch(r"bn  ━+╸━+  5/6  val 90\.00%  (1:00:00|0:59:\d\d) left *", shown[-1])
     command = [sys.executable, "-c", TRAINS]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     told = [EpochLine.parse(line) for line in printed.splitlines()]
@@ -276,8 +305,10 @@ def test_what_goes_on_is_killed_after_a_while_or_at_the_second_interrupt(
     grace: float, signals: tuple[int, ...], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study, "GRACE_S", grace)
+    begin = time.monotonic()
     with pytest.raises(NormlabError, match="stopped by"):
         finish(folder, "stubborn", signals=signals)
+    assert time.monotonic() - begin < 80  # by itself it takes 100 s
     assert living(folder) == []
 
 

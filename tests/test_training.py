@@ -80,6 +80,7 @@ def test_every_norm_learns(norm: str) -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "adagrad"])
 def test_optimizers_give_the_gate_its_own_rate_and_no_decay(optimizer: str) -> None:
     made = make_optimizer(job("bin").spec.build(), job(optimizer=optimizer).train)
+    assert type(made).__name__.lower() == optimizer
     groups = sorted((g["lr_scale"], g["weight_decay"] > 0) for g in made.param_groups)
     assert groups == [(1.0, True), (10.0, False)]
 
@@ -98,6 +99,36 @@ def test_schedules() -> None:
     step = schedule(job(epochs=10, schedule="step", milestones=[0.5, 0.8], gamma=0.1).train, 5)
     assert [step(s) for s in (0, 24, 25, 40)] == pytest.approx([1, 1, 0.1, 0.01])
     assert schedule(job(schedule="constant").train, 5)(14) == 1
+
+
+def test_each_epoch_goes_on_with_the_schedule(images: Make) -> None:
+    task = job(warmup_epochs=1)
+    trainer = Trainer(task, images(40), images(8), CPU)
+    factor, base = schedule(task.train, 3), base_lr(task.train, 16)
+    rows = [trainer.train_epoch(epoch).row for epoch in (1, 2, 3)]
+    assert [row["lr"] for row in rows] == [base * factor(last) for last in (2, 5, 8)]
+
+
+def test_each_seed_starts_and_each_epoch_draws_anew(
+    images: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders, weights = [], []
+
+    def record(*arguments: Any) -> Draws:
+        draws = draw(*arguments)
+        orders.append(tuple(draws.order.tolist()))
+        return draws
+
+    monkeypatch.setattr(loop, "draw", record)
+    for seed in (1, 2, 1):
+        trainer = Trainer(replace(job(), seed=seed), images(40), images(8), CPU)
+        weights.append(trainer.model.conv.weight.detach().clone())
+        for epoch in (1, 2):
+            trainer.train_epoch(epoch)
+    assert len({*orders}) == 4
+    assert orders[4:] == orders[:2]
+    assert not torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[0], weights[2])
 
 
 def test_crop_is_a_window_of_the_padded_image_and_flip_mirrors_it(images: Make) -> None:
@@ -131,6 +162,13 @@ def test_all_images_are_seen_once_an_epoch_also_in_a_smaller_last_batch(
     monkeypatch.setattr(trainer.steps, "step", lambda offsets, size, _: sizes.append(size))
     trainer.train_epoch(1)
     assert sizes == [16, 16, 8]
+
+
+def test_the_logged_loss_is_the_mean_over_images(images: Make) -> None:
+    trainer = Trainer(job(batch_size=16), images(40), images(8), CPU)
+    row = trainer.train_epoch(1).row
+    expected = float((trainer.steps.losses * torch.tensor([16, 16, 8])).sum()) / 40
+    assert row["train_loss"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("norm", ["torch_bn", "bn", "bin", "gn", "nn"])
@@ -171,12 +209,15 @@ def test_steps_are_those_of_a_plain_loop(norm: str, images: Make) -> None:
     assert steps.losses.shape == (3,)
 
 
-@pytest.mark.parametrize("norm", ["torch_bn", "bn", "bin", "gn", "nn"])
-def test_a_rehearsal_leaves_no_trace(norm: str, images: Make) -> None:
+@pytest.mark.parametrize(
+    ("norm", "optimizer"),
+    [*((norm, "sgd") for norm in ("torch_bn", "bn", "bin", "gn", "nn")), ("bin", "adamw")],
+)
+def test_a_rehearsal_leaves_no_trace(norm: str, optimizer: str, images: Make) -> None:
     """As before a capture: a training gives the same bytes after it."""
     states = []
     for rehearses in (False, True):
-        trainer = Trainer(job(norm), images(40), images(8), CPU)
+        trainer = Trainer(job(norm, optimizer=optimizer), images(40), images(8), CPU)
         steps = trainer.steps
         for epoch in (1, 2):
             draws = draw(40, 4, True, torch.Generator().manual_seed(epoch))
@@ -192,6 +233,8 @@ def test_a_rehearsal_leaves_no_trace(norm: str, images: Make) -> None:
 
 @pytest.mark.slow
 def test_compiled_and_plain_training_agree(images: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    if fault := runtime.compiler_fault(torch.device("cpu")):
+        pytest.skip(fault)
     from torch._dynamo.utils import counters  # takes as long to import as torch
     from torch._inductor.runtime.cache_dir_utils import cache_dir
 
@@ -233,6 +276,9 @@ def test_best_epoch_and_patience_read_validation_alone() -> None:
     assert is_finished(log, job(epochs=10, patience=2).train)
     assert not is_finished(log, job(epochs=10, patience=3).train)
     assert is_finished(log, job(epochs=4, patience=9).train)
+    log.append({"epoch": 5, "train_loss": 1.0, "val_loss": math.nan, "val_error": 0.1})
+    assert best_epoch(log) == 2
+    assert is_finished(log, job(epochs=10, patience=9).train)
 
 
 @pytest.fixture
@@ -241,7 +287,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def train(task: Job, images: Images, on_divergence: str = "stop") -> None:
+def train(
+    task: Job, images: Images, on_divergence: str = "stop", inputs: dict[str, str] | None = None
+) -> None:
     """Train `task` on all images but 12, which are for validation, and write what stages write."""
     out, count = RunFiles("run"), len(images)
     parts = Split([*range(count - 12)], [*range(count - 12, count)], [0.5] * 3, [0.25] * 3)
@@ -251,7 +299,22 @@ def train(task: Job, images: Images, on_divergence: str = "stop") -> None:
         checkpoint.save(out.weights, trained.weights, task.spec, trained.best_epoch)
         distribution.write(out.features, trained.features)
 
-    loop.train(task, images, parts, compute, {}, write, out.log)
+    loop.train(task, images, parts, compute, inputs or {}, write, out.log)
+
+
+def interrupt(task: Job, images: Images, **options: Any) -> None:
+    """Have `train` end when the state of its first epoch is saved."""
+    keep = Scratch.save
+
+    def stop(scratch: Scratch, state: dict[str, Any]) -> None:
+        keep(scratch, state)
+        raise KeyboardInterrupt
+
+    shutil.rmtree("data", ignore_errors=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Scratch, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(task, images, **options)
 
 
 def test_outputs_are_whole_and_the_scratch_is_gone(place: Path, images: Make) -> None:
@@ -264,8 +327,14 @@ def test_outputs_are_whole_and_the_scratch_is_gone(place: Path, images: Make) ->
     assert epoch == best
     everything = images(52)
     trainer = Trainer(job(), everything[range(40)], everything[range(40, 52)], CPU, model)
-    _, error, quantiles = trainer.evaluate()
-    assert float(error) == pytest.approx(log[best - 1]["val_error"])
+    _, _, quantiles = trainer.evaluate()
+    pixels = torch.from_numpy(everything.pixels[40:]).permute(0, 3, 1, 2)
+    labels = torch.from_numpy(everything.labels[40:])
+    with torch.no_grad():
+        logits = model.eval()(normalize(pixels, torch.full((3,), 0.5), torch.full((3,), 0.25)))
+    row = log[best - 1]
+    assert row["val_error"] == pytest.approx((logits.argmax(1) != labels).float().mean().item())
+    assert row["val_loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-4)
     functions = distribution.read(out.features)
     assert len(functions) == 3
     np.testing.assert_allclose(functions[best - 1], quantiles, rtol=1e-5)
@@ -294,15 +363,23 @@ def test_divergence_stops_with_one_line_or_is_recorded_as_a_result(
     assert len(out.log.read_text().splitlines()) == 2
     assert not out.weights.exists()
     parts = Split([*range(6)], [*range(6, 12)], [0.5] * 3, [0.25] * 3)
-    for _ in ("from where it stopped, trained no further", "from the start"):
-        train(task, images(52), on_divergence="record")
-        assert len(out.log.read_text().splitlines()) == 2
-        found, _ = scores.evaluate(
-            *checkpoint.load(out.weights), _rows(out.log), images(12), parts, images(12), False
-        )
-        assert found["diverged"]
-        assert found["test"]["accuracy"] == pytest.approx(1 / 3)
-        assert math.isnan(features.table(distribution.read(out.features), [0.5])[0]["q50"])
+    train(task, images(52), on_divergence="record")
+    assert len(out.log.read_text().splitlines()) == 2
+    found, _ = scores.evaluate(
+        *checkpoint.load(out.weights), _rows(out.log), images(12), parts, images(12), False
+    )
+    assert found["diverged"]
+    assert found["test"]["accuracy"] == pytest.approx(1 / 3)
+    assert math.isnan(features.table(distribution.read(out.features), [0.5])[0]["q50"])
+
+
+def test_a_recorded_divergence_is_not_trained_further(place: Path, images: Make) -> None:
+    task, out = job("nn", lr=1e20), RunFiles("run")
+    interrupt(task, images(52), on_divergence="record")
+    assert not out.weights.exists()
+    train(task, images(52), on_divergence="record")
+    assert len(out.log.read_text().splitlines()) == 2
+    assert out.weights.exists()
 
 
 def test_the_learning_rate_is_that_of_a_batch_that_all_images_do_not_fill(images: Make) -> None:
@@ -330,16 +407,30 @@ def test_whatever_changes_a_training_starts_it_from_scratch(
 ) -> None:
     monkeypatch.setattr(Scratch, "remove", lambda scratch: None)
 
-    def resumes(task: Job) -> bool:
-        train(task, images(52))
+    def resumes(task: Job, **inputs: str) -> bool:
+        train(task, images(52), inputs=inputs)
         return "resumes after epoch 3" in capsys.readouterr().out
 
     assert not resumes(job())
     assert resumes(job())
     for other in (job("gn"), job(batch_size=8), replace(job(), seed=2)):
         assert not resumes(other)
+    assert not resumes(job(), code="another")
     monkeypatch.setattr(loop.torch, "__version__", "another")
     assert not resumes(job())
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adagrad"])
+def test_every_optimizer_resumes_to_the_same_bytes(
+    optimizer: str, place: Path, images: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = job("bin", optimizer=optimizer, lr=0.01)
+    train(task, images(52))
+    expected = digest(place / "data")
+    interrupt(task, images(52))
+    train(task, images(52))
+    assert "resumes after epoch 1" in capsys.readouterr().out
+    assert digest(place / "data") == expected
 
 
 def test_a_training_resumes_with_the_threads_it_began_with(
@@ -349,19 +440,10 @@ def test_a_training_resumes_with_the_threads_it_began_with(
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     train(job(), images(52))
     expected = digest(place / "data")
-    keep = Scratch.save
-
-    def stop(scratch: Scratch, state: dict[str, Any]) -> None:
-        keep(scratch, state)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Scratch, "save", stop)
-        with pytest.raises(KeyboardInterrupt):
-            train(job(), images(52))
+    interrupt(job(), images(52))
     threads = torch.get_num_threads()
     try:
-        torch.set_num_threads(3 - threads)
+        torch.set_num_threads(2 if threads == 1 else 1)
         train(job(), images(52))
         assert torch.get_num_threads() == threads
     finally:
@@ -396,7 +478,7 @@ def test_killed_at_many_moments_the_outputs_are_those_of_an_uninterrupted_run(
     assert len(expected) > 4
 
     chance, killed, resumed = random.Random(1), 0, 0
-    while killed < KILLS:
+    while killed < KILLS or (resumed < KILLS // 4 and killed < 4 * KILLS):  # under other load
         for folder in ("weights", "runs"):  # as DVC does before it runs a stage
             shutil.rmtree(tiny.path / "data" / folder, ignore_errors=True)
         training = Stage(tiny, *RUN)
@@ -419,13 +501,14 @@ def test_killed_at_many_moments_the_outputs_are_those_of_an_uninterrupted_run(
 @pytest.mark.slow
 def test_training_gives_the_same_bytes_with_the_test_images_absent(with_data: Workspace) -> None:
     Stage(with_data, *RUN).wait()
-    runs = with_data.path / "data/runs"
-    expected = digest(runs)
-    assert len(expected) == 2
-    shutil.rmtree(runs)
-    (with_data.path / "data/images/test.safetensors").unlink()
+    data = with_data.path / "data"
+    expected = {folder: digest(data / folder) for folder in ("runs", "weights")}
+    assert [len(made) for made in expected.values()] == [2, 1]
+    for folder in expected:
+        shutil.rmtree(data / folder)
+    (data / "images/test.safetensors").unlink()
     Stage(with_data, *RUN).wait()
-    assert digest(runs) == expected
+    assert {folder: digest(data / folder) for folder in expected} == expected
 
 
 @pytest.mark.slow

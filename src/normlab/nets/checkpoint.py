@@ -54,7 +54,7 @@ def load(path: Path | str) -> tuple[ResNet, Spec, int]:
         model.load_state_dict(state)
     except FileNotFoundError:
         raise NormlabError(f"{path}: no such file; `dvc pull` or `dvc repro` gets it") from None
-    except (safetensors.SafetensorError, ImportError, KeyError, ValueError, TypeError,
-            RuntimeError, OSError) as error:  # fmt: skip
+    except (safetensors.SafetensorError, ImportError, AttributeError, KeyError, ValueError,
+            TypeError, RuntimeError, OSError) as error:  # fmt: skip
         raise NormlabError(f"{path}: is not a model of this project: {error}") from None
     return model.eval(), spec, epoch
