@@ -170,6 +170,7 @@ def accuracy(study: Study) -> Figure:
         )  # fmt: skip
     axis.set_yticks(range(len(study.runs)), [run.label for run in study.runs])
     axis.set_ylim(len(study.runs) - 0.5, -0.7)
+    axis.margins(x=0.12)  # for the numbers
     axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axis.xaxis.set_major_formatter(PERCENT)
     axis.set_xlabel("test accuracy")
@@ -253,7 +254,7 @@ def _error_axis(axis: Axes, title: str, ylabel: str = "error") -> None:
 
 def _epochs_axis(axis: Axes, title: str, ylabel: str) -> None:
     axis.set(title=title, xlabel="epoch", ylabel=ylabel)
-    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
 
 
 def _multiples(results: Sequence[Result]) -> tuple[Figure, list[Axes]]:
