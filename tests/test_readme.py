@@ -45,7 +45,7 @@ def test_a_table_follows_its_source(place: Path) -> None:
     lines = page.read_text().replace("\N{NO-BREAK SPACE}", " ").splitlines()
     assert lines[4] == (
         "| `x` | Layer (LN) (1 of 2 diverged) | 8 | 2 | 50.00 ± 1.00 | 87.60 ± 1.00 | 12.50 ± 1.00 "
-        "| 90.0 | [ann](https://github.com/ann/norms) | -2.4 |"
+        "| 90 | [ann](https://github.com/ann/norms) | -2.4 |"
     )
     assert lines[5] == (  # nobody reports on z
         "| `z` | Layer (LN) (diverged) | 4 | 1 | 50.00 | 87.60 | 12.50 |  |  |  |"

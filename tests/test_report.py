@@ -438,13 +438,14 @@ def test_several_seeds_give_standard_deviations_and_verdicts(tmp_path: Path) -> 
     page = report(tmp_path, Study([*SEVERAL, repeated(BIN, 0.6, 0.61)]))
     text = prose(page)
     assert "60.00 ± 10.00" in text
-    assert re.search(r"The best run's lead over .+ is not statistically significant\.", text)
+    assert "The best is not significantly better than PyTorch BN" in text
+    assert "The worst is not significantly worse than" in text
     assert "and leave 2 undecided" in text
     assert '<span class="tag undecided">' in page
     apart = [repeated(RESULTS[1], 0.8, 0.81), repeated(RESULTS[0], 0.1, 0.11)]
     text = prose(report(tmp_path, Study(apart)))
-    assert "The best run's lead over PyTorch BN is statistically significant." in text
-    assert "is not statistically significant" not in text
+    assert "The best is significantly better than PyTorch BN." in text
+    assert "not significantly" not in text
     gap = r"a difference of \+70.00 \(\+.*\) points, which is statistically significant"
     assert re.search(gap, text)
 
@@ -453,8 +454,8 @@ def test_a_run_of_one_seed_among_others_has_no_verdict(tmp_path: Path) -> None:
     runs = [repeated(RESULTS[1], 0.8, 0.81), repeated(RESULTS[0], 0.7, 0.71), BIN]
     text = prose(report(tmp_path, Study(runs)))
     assert "each trained with 1 to 2 seeds" in text
-    assert "The best run's lead over PyTorch BN is statistically significant." in text
-    assert "lead over Batch-Instance" not in text
+    assert "The best is significantly better than PyTorch BN." in text
+    assert not re.search("(better|worse) than [^.]*Batch-Instance", text)
 
 
 def test_runs_of_one_norm_and_batch_size_are_told_apart(tmp_path: Path) -> None:

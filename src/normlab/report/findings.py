@@ -23,7 +23,7 @@ class Gap:
     """A difference between two runs, as a fraction.
 
     `low` and `high` bound it with CONFIDENCE where both have several seeds (Welch's t-test); with
-    single seeds nothing bounds it.
+    single seeds, or where no value varies, nothing bounds it.
     """
 
     value: float
@@ -60,10 +60,8 @@ class Gap:
 def compare(first: Sequence[float], second: Sequence[float]) -> Gap:
     """The mean of `second` minus that of `first`, of samples with one value per seed."""
     value = mean(second) - mean(first)
-    if min(len(first), len(second)) < 2:
+    if min(len(first), len(second)) < 2 or len({*first}) == len({*second}) == 1:
         return Gap(value)
-    if len({*first}) == len({*second}) == 1:  # nothing varies; scipy divides by that
-        return Gap(value, value, value)
     from scipy.stats import ttest_ind
 
     bounds = ttest_ind(second, first, equal_var=False).confidence_interval(CONFIDENCE)
@@ -79,6 +77,12 @@ def ranking(results: Sequence[Result]) -> list[tuple[Result, Gap]]:
     """Runs from the best test accuracy to the worst, and how far each is from the best."""
     ordered = sorted(results, key=lambda result: -result.score(ACCURACY))
     return [(result, gap(ordered[0], result)) for result in ordered]
+
+
+def level(result: Result, others: Sequence[Result]) -> list[Result]:
+    """Those of `others` whose test accuracy does not differ significantly from that of `result`."""
+    gaps = [(other, gap(result, other)) for other in others]
+    return [other for other, each in gaps if each.bounded and not each.sign]
 
 
 class Sanity(NamedTuple):
@@ -112,6 +116,12 @@ class BatchEffect(NamedTuple):
     large: Result
     small: Setting
     change: Gap
+
+    @property
+    def points(self) -> str:
+        """The change as text, which says so if only one seed of several had the smaller batch."""
+        single = self.small.seeds == 1 < self.large.seeds
+        return self.change.points + (" (one seed)" if single else "")
 
 
 def batch_effects(study: Study) -> list[BatchEffect]:
@@ -179,20 +189,21 @@ def claims(study: Study) -> list[Claim]:
         text = "BN's accuracy falls at a small batch size; GN's hardly depends on it."
         evidence = " ".join(
             f"From batch size {b.large.batch_size} to {b.small.batch_size}, BN changes by "
-            f"{b.change.points} points, GN by {g.change.points}."
+            f"{b.points} points, GN by {g.points}."
             for b, g in pairs
         )
         b, g = pairs[0]
-        parts = [gap(b.small, b.large), g.change.below(LITTLE)]
+        parts = [gap(b.small, b.large).plus(-LITTLE), g.change.below(LITTLE)]
         found.append(Claim("Wu & He 2018", text, evidence, parts))
     others = [result for norm in ("ln", "in") if (result := find(study.runs, norm))]
     if bn and gn and others:
         text = "At a regular batch size GN is better than LN and IN, and little below BN."
         leads = {norm_name(other.norm): gap(other, gn) for other in (*others, bn)}
-        listed = ", ".join(f"{lead.points} over {name}" for name, lead in leads.items())
+        listed = ", of ".join(f"{name}: {lead.points}" for name, lead in leads.items())
+        evidence = f"In points, GN's accuracy minus that of {listed}."
         *ahead, below = leads.values()
         parts = [*ahead, below.plus(LITTLE)]
-        found.append(Claim("Wu & He 2018", text, f"GN's lead in points: {listed}.", parts))
+        found.append(Claim("Wu & He 2018", text, evidence, parts))
     if bn and bin_:
         lead = gap(bn, bin_)
         evidence = f"BIN's lead over BN: {lead.points} points."
@@ -201,7 +212,7 @@ def claims(study: Study) -> list[Claim]:
 
 
 def _sooner(bn: Result, nn: Result) -> Claim:
-    """Whether `bn` reaches the lowest error of `nn` in half of its epochs, and in all of them."""
+    """Whether `bn` reaches the lowest error of `nn` in half of its epochs."""
     slow = round(nn.epoch)
     half = max(1, slow // 2)
 
@@ -212,11 +223,10 @@ def _sooner(bn: Result, nn: Result) -> Claim:
     text = "BN reaches the accuracy of a network without norm in a fraction of the steps."
     evidence = (
         f"Without norm the lowest validation error is {100 * mean(best):.2f} %, after epoch "
-        f"{slow}. With BN it is {100 * mean(early):.2f} % by epoch {half} and "
-        f"{100 * mean(late):.2f} % by epoch {slow}."
+        f"{slow}. With BN it is {100 * mean(late):.2f} % by then, and {100 * mean(early):.2f} % by "
+        f"epoch {half}, a difference of {compare(best, early).points} points."
     )
-    parts = [compare(early, best), compare(late, best)]
-    return Claim("Ioffe & Szegedy 2015", text, evidence, parts)
+    return Claim("Ioffe & Szegedy 2015", text, evidence, [compare(early, best)])
 
 
 def confusions(result: Result) -> list[tuple[str, str, int]]:

@@ -64,7 +64,7 @@ def results(path: str) -> Table:
             best, source = float(other["test_accuracy"]), other["source"]
             by = f"[{source.partition('/')[0]}](https://github.com/{source})"
             difference = float(row["test_accuracy"]) - best
-            theirs = [f"{100 * best:.1f}", by, f"{100 * difference:+.1f}"]
+            theirs = [f"{100 * best:.6g}", by, f"{100 * difference:+.1f}"]
         scores = [row_percent(row, name) for name in SHOWN]
         what = [f"`{row['run']}`", row_name(row), row["batch_size"], row["seeds"]]
         table.append([*what, *scores, *theirs])
