@@ -176,7 +176,9 @@ def test_bn_must_be_as_good_in_half_of_the_epochs() -> None:
     fast = around("bn", 128, 0.5, errors=(0.5, 0.5, 0.39, 0.3, 0.3, 0.3))
     late = around("bn", 128, 0.5, errors=(0.5, 0.5, 0.41, 0.3, 0.3, 0.3))
     assert verdicts(fast, slow) == {"BN": "agrees"}
+    never = around("bn", 128, 0.5, errors=(0.5, 0.5, 0.5, 0.5, 0.5, 0.5))
     assert verdicts(late, slow) == {"BN": "differs"}
+    assert verdicts(never, slow) == {"BN": "differs"}
     assert verdicts(fast, run("nn", 128, 0.1, diverged=True)) == {}
 
 
