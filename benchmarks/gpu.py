@@ -1,6 +1,6 @@
 """Training speed on a GPU: every norm, a naive loop, and the convolutions alone.
 
-The columns of benchmarks/gpu.csv, each row of which is written as soon as it is measured:
+The columns; each row is written as soon as it is measured:
 
 - images_per_s: a training's steps, its images on the GPU.
 - vs_naive_loop: against eager PyTorch with its defaults (so TF32), with nn.BatchNorm2d, its
@@ -16,7 +16,6 @@ See turns.py for how it is measured. Without a GPU it runs on the CPU, which sho
 import os
 import statistics
 import tempfile
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,7 +31,7 @@ SETTINGS = "128:float32,128:tf32,128:bfloat16,8:float32,8:bfloat16"
 MEASURE_S = 0.3  #: how long the steps of one measurement take, about
 
 
-def epoch(norm: str, batch_size: int, precision: str, compiled: bool, images: int) -> turns.Steps:
+def epoch(norm: str, batch_size: int, precision: str, compiled: bool, images: int) -> turns.Loop:
     """Yields the seconds of an epoch, and of the validation in it."""
     runtime = make_runtime(precision, compiled, 0)
     data, val = loops.random_images(images), loops.random_images(images // 4)
@@ -51,7 +50,7 @@ def main(
     compiled: turns.Compiled = True,
     images: Annotated[int, typer.Option(help="of an epoch", min=8)] = 40_000,
     rounds: turns.Rounds = 3,
-    out: Annotated[Path, typer.Option(help="the CSV file")] = Path("benchmarks/gpu.csv"),
+    out: turns.Out = None,
 ) -> None:
     print(describe(make_runtime("float32", False, 0)), flush=True)
     table = turns.Table(out)

@@ -14,7 +14,7 @@ from benchmarks import loops, turns
 from normlab.utils.errors import run_command
 
 
-def training(norm: str, batch_size: int, threads: int) -> turns.Steps:
+def training(norm: str, batch_size: int, threads: int) -> turns.Loop:
     torch.set_num_threads(threads)
     return loops.training(norm, batch_size)
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.references import GROUPS, TORCH_LAYERS, PlainNorm
-from benchmarks.turns import Steps
+from benchmarks.references import TORCH_LAYERS, PlainNorm, groups
+from benchmarks.turns import Loop
 from normlab.compute.runtime import Runtime, make_runtime
 from normlab.config import params
 from normlab.data.images import Images
@@ -42,7 +42,7 @@ def make_trainer(
     `changes` are of params.yaml's `train`.
     """
     torch_layer, _, name = norm.rpartition(":")
-    spec = Spec("benchmark", name, batch_size, 2, GROUPS, images.classes, MEAN, STD)
+    spec = Spec("benchmark", name, batch_size, 2, groups(), images.classes, MEAN, STD)
     train = params.load().train.model_copy(update={"lr": 0.01, **changes})
     torch.manual_seed(1)
     model = spec.build()
@@ -61,9 +61,7 @@ def replace_norms(model: nn.Module, make: Callable[[int], nn.Module]) -> None:
             replace_norms(child, make)
 
 
-def training(
-    norm: str, batch_size: int, precision: str = "float32", compiled: bool = True
-) -> Steps:
+def training(norm: str, batch_size: int, precision: str = "float32", compiled: bool = True) -> Loop:
     """What a training of `norm` does, on random images, but for its smaller last batch."""
     runtime = make_runtime(precision, compiled, 0)
     images = random_images(max(1, IMAGES // batch_size) * batch_size)
@@ -76,7 +74,7 @@ def training(
             yield
 
 
-def eager(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Steps:
+def eager(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Loop:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     for pixels, labels in batches:
         optimizer.zero_grad()
@@ -85,7 +83,7 @@ def eager(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Steps:
         yield
 
 
-def naive_loop(batch_size: int) -> Steps:
+def naive_loop(batch_size: int) -> Loop:
     """What a plain script does once its batches are on the GPU."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     images = torch.randn(batch_size, 3, 32, 32, device=device)
@@ -93,7 +91,7 @@ def naive_loop(batch_size: int) -> Steps:
     return eager(ResNet(2, 10, "torch_bn").to(device), repeat((images, labels)))
 
 
-def plain_loop(norm: str, batch_size: int) -> Steps:
+def plain_loop(norm: str, batch_size: int) -> Loop:
     """What a plain script does: DataLoader, torchvision's transforms per image, eager float32."""
     from PIL import Image
     from torchvision import transforms
@@ -125,7 +123,7 @@ def plain_loop(norm: str, batch_size: int) -> Steps:
     return eager(model, (batch for _ in repeat(None) for batch in loader))
 
 
-def convolutions_alone(batch_size: int, precision: str) -> Steps:
+def convolutions_alone(batch_size: int, precision: str) -> Loop:
     """The model's convolutions, forward and backward, each on an input of its shape."""
     runtime = make_runtime(precision, False, 0)
     model = runtime.place(ResNet(2, 10, "nn"))

@@ -5,7 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-GROUPS = 4  #: of the layer for gn
+from normlab.config import params
+
+
+def groups() -> int:
+    """Groups of channels of `gn`, as the study has them."""
+    return params.load().norms.groups("gn")
 
 
 class PlainNorm(nn.Module):
@@ -24,7 +29,7 @@ class PlainNorm(nn.Module):
         wide = x.float()
         gate, weight, bias = (p[:, None, None] for p in (self.gate, self.weight, self.bias))
         if self.norm == "gn":
-            y = standardize(wide.unflatten(1, (GROUPS, -1)), 2, 3, 4).flatten(1, 2)
+            y = standardize(wide.unflatten(1, (groups(), -1)), 2, 3, 4).flatten(1, 2)
         elif self.norm == "bin":
             y = gate * standardize(wide, 0, 2, 3) + (1 - gate) * standardize(wide, 2, 3)
         else:
@@ -43,5 +48,5 @@ TORCH_LAYERS: dict[str, Callable[[int], nn.Module]] = {
     "bn": nn.BatchNorm2d,
     "in": lambda channels: nn.InstanceNorm2d(channels, affine=True),
     "ln": lambda channels: nn.GroupNorm(1, channels),
-    "gn": lambda channels: nn.GroupNorm(GROUPS, channels),
+    "gn": lambda channels: nn.GroupNorm(groups(), channels),
 }

@@ -19,7 +19,7 @@ import typer
 
 from normlab.utils import files
 
-Steps = Iterator[Any]  #: each `next` does a step
+Loop = Iterator[Any]  #: each `next` does a step
 Group = list[Executor]  #: processes that work at once
 Names = Annotated[str, typer.Option(help="comma-separated")]
 Compiled = Annotated[bool, typer.Option(help="use torch.compile")]
@@ -27,24 +27,24 @@ Rounds = Annotated[int, typer.Option(min=1)]
 Out = Annotated[Path | None, typer.Option(help="CSV file to write")]
 
 
-_steps: Steps  #: in each process, its own
+_loop: Loop  #: in each process, its own
 
 
-def start(make: Callable[..., Steps], *arguments: Any, processes: int = 1) -> Group:
+def start(make: Callable[..., Loop], *arguments: Any, processes: int = 1) -> Group:
     """Processes that do the steps of `make(*arguments)`."""
     context = multiprocessing.get_context("spawn")
     return [ProcessPoolExecutor(1, context, _prepare, (make, arguments)) for _ in range(processes)]
 
 
-def _prepare(make: Callable[..., Steps], arguments: tuple[Any, ...]) -> None:
-    global _steps
-    _steps = make(*arguments)
+def _prepare(make: Callable[..., Loop], arguments: tuple[Any, ...]) -> None:
+    global _loop
+    _loop = make(*arguments)
 
 
 def _work(count: int) -> Any:
     result = None
     for _ in range(count):
-        result = next(_steps)
+        result = next(_loop)
     synchronize()
     return result
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks import loops
-from benchmarks.references import GROUPS, TORCH_LAYERS, PlainNorm
+from benchmarks.references import TORCH_LAYERS, PlainNorm, groups
 from normlab.compute.inference import BATCH_SIZE, Inference
 from normlab.compute.runtime import make_runtime
 from normlab.norms.base import make_norm
@@ -57,7 +57,7 @@ def test_a_layer_is_the_reference(norm: str, precision: str) -> None:
         return [output, leaf.grad, *(p.grad for _, p in sorted(layer.named_parameters()))]
 
     theirs = outcome(LAYERS[norm](16))
-    for one, other in zip(outcome(make_norm(norm, 16, GROUPS)), theirs, strict=True):
+    for one, other in zip(outcome(make_norm(norm, 16, groups())), theirs, strict=True):
         difference = (one.float() - other.float()).abs().max() / other.float().abs().max()
         assert difference <= LIMITS[precision]
 

@@ -192,6 +192,11 @@ EDITS: dict[str, tuple[dict[str, object], str, set[str]]] = {
     "a norm's code": ({}, "src/normlab/norms/gn.py", {"train@gn", "evaluate@gn"}),
     "training's code": ({}, "src/normlab/training/loop.py", {"train@main", "train@gn"}),
     "evaluation's code": ({}, "src/normlab/evaluation/scores.py", {"evaluate@main", "evaluate@gn"}),
+    "distributions' code": (
+        {},
+        "src/normlab/data/distribution.py",
+        {"train@main", "train@gn", "features@main", "features@gn"},
+    ),
     "features' code": ({}, "src/normlab/evaluation/features.py", {"features@main", "features@gn"}),
     "progress bars": ({}, "src/normlab/utils/progress.py", set()),
     "params' schema": ({}, "src/normlab/config/params.py", set()),
@@ -227,6 +232,19 @@ def test_going_back_to_an_earlier_norm_restores_it_with_no_training(restored: Wo
     for norm in ("torch_bn", "ln"):
         back = restored.run(*command, f"norm={norm}").stdout
         assert not re.findall(r"> python -m stages\.(\w+)", back)
+
+
+@pytest.mark.slow
+def test_the_readmes_undo_brings_everything_back(restored: Workspace) -> None:
+    [undo] = re.findall(r"Undo it with `(.*?)`", (ROOT / "README.md").read_text())
+    restored.set(norm="ln")
+    for path in (*(restored.path / "data/repeats").glob("*.json"), restored.path / "dvc.lock"):
+        path.write_text("{}\n")
+    shutil.rmtree(restored.path / "results")
+    shutil.rmtree(restored.path / "data/runs/main")
+    restored.run("bash", "-c", undo)
+    assert not restored.run("git", "status", "--porcelain").stdout
+    assert not changed(restored)
 
 
 @pytest.mark.slow
@@ -339,10 +357,12 @@ def test_what_editors_leave_is_no_code(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     before = pipeline.inputs("train", {"norm": "bn"})
     training = folder / "normlab/training"
-    for name in (".loop.py.swp", "loop.py~", "#loop.py#", ".DS_Store", "__pycache__/loop.pyc"):
-        (training / name).parent.mkdir(exist_ok=True)
+    for name in (".loop.py.swp", "loop.py~", "#loop.py#", ".DS_Store", "__pycache__/loop.pyc",
+                 ".ipynb_checkpoints/loop-checkpoint.py", ".mypy_cache/loop.json"):  # fmt: skip
+        (training / name).parent.mkdir(parents=True, exist_ok=True)
         (training / name).touch()
+    (training / "old.loop").mkdir()  # empty
     (training / ".#loop.py").symlink_to("nobody@nohost.1")
     assert pipeline.inputs("train", {"norm": "bn"}) == before
-    (training / "more.py").touch()
+    (training / "more").touch()
     assert pipeline.inputs("train", {"norm": "bn"}) != before

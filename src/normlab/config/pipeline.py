@@ -127,7 +127,7 @@ def inputs(
     found = {f"params.yaml: {name}": resolve("${" + name + "}", context) for name in names}
     for path in map(Path, paths):
         if path.parts[0] != "data" or data:
-            code = sorted(path.rglob("*.*")) if path.is_dir() else [path]
+            code = filter(Path.is_file, sorted(path.rglob("*"))) if path.is_dir() else [path]
             found.update({str(f): files.sha256(f) for f in code if not ignored.match_file(f)})
     return found
 

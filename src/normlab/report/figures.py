@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from normlab.norms.names import NORMS
 from normlab.report import charts
-from normlab.report.results import Result, Study, best, differences, find
+from normlab.report.results import Result, Study, best, differences, find, last_third
 
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -34,6 +34,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "normlab",  # without it, ids in an SVG file are random
 }
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.6g} %")
+POINTS = FuncFormatter(lambda value, _: f"{100 * value:.6g}")
 #: curves of one figure: name, what the legend calls it, line style
 BOTH_ERRORS = (("train_error", "training", ":"), ("val_error", "validation", "-"))
 LINEAR_UP_TO = 20  #: largest feature that is drawn to a linear scale
@@ -59,7 +60,7 @@ def draw_all(folder: Path, study: Study, dpi: int, extension: str = "png") -> No
 def error_curves(study: Study) -> Figure:
     """All runs: training error left, validation error right; below, the last third by itself."""
     epochs = max(len(run.curve("val_error")[0]) for run in study.runs)
-    starts = [1, epochs * 2 // 3 + 1] if epochs >= LONG else [1]
+    starts = [1, last_third(epochs)] if epochs >= LONG else [1]
     size = (12, 0.8 + 3.7 * len(starts))
     figure, grid = plt.subplots(len(starts), 2, figsize=size, squeeze=False)
     kinds = (("train_error", "Training (augmented)"), ("val_error", "Validation"))
@@ -109,7 +110,8 @@ def sanity(study: Study) -> Figure:
         label = f"{kind}, at most {100 * abs(gaps).max():.2f} points"
         _band(right, gaps, error, 1, color=colors[ours.run], linestyle=style, label=label)
     right.axhline(0, color="black", linewidth=0.8)
-    _error_axis(right, "BN from scratch minus PyTorch's", "difference of errors")
+    _epochs_axis(right, "BN from scratch minus PyTorch's", "difference of errors, points")
+    right.yaxis.set_major_formatter(POINTS)
     right.legend()
     return figure
 

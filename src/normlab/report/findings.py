@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import NamedTuple
 
-from normlab.report.results import Result, Setting, Study, differences, find, norm_name
+from normlab.report.results import (
+    Result,
+    Setting,
+    Study,
+    differences,
+    find,
+    last_third,
+    norm_name,
+)
 
 CONFIDENCE = 0.95  #: of intervals; a difference is significant if its interval excludes zero
 LITTLE = 0.01  #: what counts as little: one point of accuracy
@@ -104,7 +112,7 @@ def sanity(results: Sequence[Result]) -> Sanity | None:
         return None
     gaps = differences(theirs, ours, "val_error")[0].tolist()
     largest = max(gaps, key=abs)
-    late = mean(gaps[-max(1, len(gaps) // 3) :])
+    late = mean(gaps[last_third(len(gaps)) - 1 :])
     return Sanity(
         ours, theirs, gap(theirs, ours), largest, gaps.index(largest) + 1, late, len(gaps)
     )
@@ -165,8 +173,8 @@ class Claim(NamedTuple):
     def verdict(self) -> str:
         """`agrees` if every part holds significantly, `differs` if one is refuted significantly.
 
-        `partly` if some parts hold and others are refuted, `undecided` if neither is significant,
-        and nothing where a part has a single seed.
+        `partly` if some parts hold and others are refuted, `undecided` if none is refuted and not
+        all hold, and nothing where a part has a single seed.
         """
         if not all(part.bounded for part in self.parts):
             return ""
@@ -221,10 +229,12 @@ def _sooner(bn: Result, nn: Result) -> Claim:
 
     early, late, best = lowest(bn, half), lowest(bn, slow), lowest(nn)
     text = "BN reaches the accuracy of a network without norm in a fraction of the steps."
+    average = "on average " if nn.seeds > 1 else ""
     evidence = (
-        f"Without norm the lowest validation error is {100 * mean(best):.2f} %, after epoch "
-        f"{slow}. With BN it is {100 * mean(late):.2f} % by then, and {100 * mean(early):.2f} % by "
-        f"epoch {half}, a difference of {compare(best, early).points} points."
+        f"Without norm the lowest validation error is {average}{100 * mean(best):.2f} %, after "
+        f"epoch {slow}. With BN it is {100 * mean(late):.2f} % by then, and "
+        f"{100 * mean(early):.2f} % by epoch {half}, a difference of "
+        f"{compare(best, early).points} points."
     )
     return Claim("Ioffe & Szegedy 2015", text, evidence, [compare(early, best)])
 

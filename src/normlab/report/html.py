@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from normlab.config.params import WIDTHS, Params
 from normlab.report import charts, figures, findings
-from normlab.report.results import COLUMNS, Study, best, best_values, norm_name
+from normlab.report.results import COLUMNS, Study, best, best_values, last_third, norm_name
 from normlab.utils import files
 
 
@@ -51,7 +51,7 @@ def _errors(folder: Path) -> list[dict[str, Any]]:
     """Charts of both errors, over all epochs and, where these are many, over the last third."""
     rows = files.read_csv(folder / "curves.csv")
     epochs = max(int(row["epoch"]) for row in rows)
-    late = [row for row in rows if int(row["epoch"]) > epochs * 2 // 3]
+    late = [row for row in rows if int(row["epoch"]) >= last_third(epochs)]
     return [
         charts.fill("curves", shown, f"{part}_error", title + period, "error")
         for part, title in (("val", "Validation error"), ("train", "Training error (augmented)"))

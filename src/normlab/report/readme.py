@@ -57,7 +57,7 @@ def results(path: str) -> Table:
     """
     reported = {(row["norm"], row["batch_size"]): row for row in files.read_csv(REPORTED)}
     table = [["run", "norm", "batch size", "seeds", *(COLUMNS[name] for name in SHOWN),
-              "best reported", "by", "difference"]]  # fmt: skip
+              "best reported", "by", "difference, points"]]  # fmt: skip
     for row in files.read_csv(path):
         theirs = ["", "", ""]
         if other := reported.get((row["norm"], row["batch_size"])):

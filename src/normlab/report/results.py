@@ -24,7 +24,7 @@ from normlab.utils.errors import NormlabError
 
 SETS = ("test", "val", "train")
 KINDS = ("accuracy", "f1_micro", "f1_macro")
-#: What tables show. The micro-F1 of single labels is the accuracy; summary.csv alone repeats it.
+#: What tables show. The micro-F1 of single labels is the accuracy; CSV and JSON files repeat it.
 COLUMNS = {
     f"{part}_{kind}": f"{part} {title}"
     for part in SETS
@@ -233,6 +233,11 @@ def find(results: Sequence[Result], norm: str) -> Result | None:
     return next((result for result in results if result.reference and result.norm == norm), None)
 
 
+def last_third(epochs: int) -> int:
+    """The first epoch of the last third of `epochs`."""
+    return epochs * 2 // 3 + 1
+
+
 def differences(first: Result, second: Result, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     """The second's mean curve `name` minus the first's, over the epochs that both have.
 
@@ -268,8 +273,6 @@ def curves(result: Result) -> list[dict[str, Any]]:
         means, deviations = result.curve(name)
         columns[name] = means.round(6)
         columns[f"{name}_sd"] = [""] * len(means) if deviations is None else deviations.round(6)
-    columns["val_accuracy"] = (1 - columns["val_error"]).round(6)
-    columns["val_accuracy_sd"] = columns["val_error_sd"]
     head = {"run": result.run, "label": result.label}
     return [
         {**head, "epoch": epoch, **dict(zip(columns, row, strict=True))}
