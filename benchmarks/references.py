@@ -1,6 +1,7 @@
 """Layers that ours are compared with: PyTorch's own, and equations as they are usually typed in."""
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from normlab.config import params
 
 
+@cache
 def groups() -> int:
     """Groups of channels of `gn`, as the study has them."""
     return params.load().norms.groups("gn")
