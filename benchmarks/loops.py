@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.references import TORCH_LAYERS, PlainNorm, groups
+from benchmarks.references import TORCH_LAYERS, PlainNorm
 from benchmarks.turns import Loop
 from normlab.compute.runtime import Runtime, make_runtime
 from normlab.config import params
@@ -42,12 +42,14 @@ def make_trainer(
     `changes` are of params.yaml's `train`.
     """
     torch_layer, _, name = norm.rpartition(":")
-    spec = Spec("benchmark", name, batch_size, 2, groups(), images.classes, MEAN, STD)
-    train = params.load().train.model_copy(update={"lr": 0.01, **changes})
+    config = params.load()
+    groups = config.norms.groups("gn")
+    spec = Spec("benchmark", name, batch_size, 2, groups, images.classes, MEAN, STD)
+    train = config.train.model_copy(update={"lr": 0.01, **changes})
     torch.manual_seed(1)
     model = spec.build()
     if torch_layer:
-        replace_norms(model, TORCH_LAYERS[name])
+        replace_norms(model, lambda channels: TORCH_LAYERS[name](channels, groups))
     trainer = Trainer(Job(spec, train, 1), images, val or images[np.arange(8)], runtime, model)
     trainer.model.train()
     return trainer
@@ -111,7 +113,8 @@ def plain_loop(norm: str, batch_size: int) -> Loop:
         return torch.stack(pixels), torch.from_numpy(images.labels[indices])
 
     model = ResNet(2, 10, "bn")
-    replace_norms(model, lambda channels: PlainNorm(norm, channels))
+    groups = params.load().norms.groups("gn")
+    replace_norms(model, lambda channels: PlainNorm(norm, channels, groups))
     if norm == "nn":
         for module in model.modules():
             if isinstance(module, nn.Conv2d):

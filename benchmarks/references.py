@@ -1,26 +1,17 @@
 """Layers that ours are compared with: PyTorch's own, and equations as they are usually typed in."""
 
 from collections.abc import Callable
-from functools import cache
 
 import torch
 from torch import Tensor, nn
-
-from normlab.config import params
-
-
-@cache
-def groups() -> int:
-    """Groups of channels of `gn`, as the study has them."""
-    return params.load().norms.groups("gn")
 
 
 class PlainNorm(nn.Module):
     """The equation of `norm` in training mode, each statistic by itself."""
 
-    def __init__(self, norm: str, channels: int) -> None:
+    def __init__(self, norm: str, channels: int, groups: int) -> None:
         super().__init__()
-        self.norm = norm
+        self.norm, self.groups = norm, groups
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.gate = nn.Parameter(torch.ones(channels))
@@ -31,7 +22,7 @@ class PlainNorm(nn.Module):
         wide = x.float()
         gate, weight, bias = (p[:, None, None] for p in (self.gate, self.weight, self.bias))
         if self.norm == "gn":
-            y = standardize(wide.unflatten(1, (groups(), -1)), 2, 3, 4).flatten(1, 2)
+            y = standardize(wide.unflatten(1, (self.groups, -1)), 2, 3, 4).flatten(1, 2)
         elif self.norm == "bin":
             y = gate * standardize(wide, 0, 2, 3) + (1 - gate) * standardize(wide, 2, 3)
         else:
@@ -45,10 +36,10 @@ def standardize(x: Tensor, *dims: int) -> Tensor:
     return (x - mean) / torch.sqrt(var + 1e-5)
 
 
-#: PyTorch's layers by the name of ours; each takes the number of channels
-TORCH_LAYERS: dict[str, Callable[[int], nn.Module]] = {
-    "bn": nn.BatchNorm2d,
-    "in": lambda channels: nn.InstanceNorm2d(channels, affine=True),
-    "ln": lambda channels: nn.GroupNorm(1, channels),
-    "gn": lambda channels: nn.GroupNorm(groups(), channels),
+#: PyTorch's layers by the name of ours; each takes the numbers of channels and of groups
+TORCH_LAYERS: dict[str, Callable[[int, int], nn.Module]] = {
+    "bn": lambda channels, groups: nn.BatchNorm2d(channels),
+    "in": lambda channels, groups: nn.InstanceNorm2d(channels, affine=True),
+    "ln": lambda channels, groups: nn.GroupNorm(1, channels),
+    "gn": lambda channels, groups: nn.GroupNorm(groups, channels),
 }

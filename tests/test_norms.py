@@ -19,7 +19,7 @@ LEARNED = tuple(name for name in NORMS if name not in ("torch_bn", "nn"))
 def pair(name: str, channels: int) -> tuple[nn.Module, nn.Module]:
     """Our norm and PyTorch's, in float64, with the same random scale and shift."""
     torch.manual_seed(channels)
-    ours, theirs = make_norm(name, channels, 4).double(), TORCH_LAYERS[name](channels).double()
+    ours, theirs = make_norm(name, channels, 4).double(), TORCH_LAYERS[name](channels, 4).double()
     with torch.no_grad():
         theirs.weight.normal_()
         theirs.bias.normal_()

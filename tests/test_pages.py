@@ -135,7 +135,7 @@ def test_plots_show_needs_no_pulled_data_and_shows_a_log_that_grows(tmp_path: Pa
         assert "failed" not in done.stderr
         return (made.path / "dvc_plots/index.html").read_text()
 
-    assert shown().count("var spec = ") == 7
+    assert shown().count("var spec = ") == 6
     files.write_csv(log, [{"epoch": 1, "val_error": 0.123454321}], ("epoch", "val_error"))
     assert "0.123454321" in shown()
 
@@ -150,7 +150,7 @@ def test_plots_show_draws_every_chart_without_a_network(
     assert not re.search(r"""<(script|link)[^>]+(src|href)=["']http""", content)
     seen = look(chromium, plots, content)
     assert not seen.complaints
-    assert (len(seen.charts), len(seen.pictures)) == (7, len(figures.FIGURES))
+    assert (len(seen.charts), len(seen.pictures)) == (6, len(figures.FIGURES))
     assert min(seen.charts) > 10
     assert min(seen.pictures) > 500
 

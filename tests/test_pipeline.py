@@ -243,7 +243,7 @@ def test_the_readmes_undo_brings_everything_back(restored: Workspace) -> None:
     shutil.rmtree(restored.path / "results")
     shutil.rmtree(restored.path / "data/runs/main")
     restored.run("bash", "-c", undo)
-    assert not restored.run("git", "status", "--porcelain").stdout
+    assert not restored.run("git", "diff").stdout
     assert not changed(restored)
 
 
