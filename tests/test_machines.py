@@ -120,10 +120,12 @@ def test_a_fleet_shares_the_work_and_trains_nothing_twice(
     first.run("git", "pull", "--quiet", "--rebase")
     ran = first.run("dvc", "repro", "--pull", "--allow-missing").stdout
     assert stages_run(ran) == ["plots"]
-    expected = {path: md5 for path, md5 in outputs(finished).items() if path != "results"}
+    made, expected = outputs(first), outputs(finished)
     assert len(expected) > 10
-    assert outputs(first).items() >= expected.items()
-    assert {f"data/repeats/bn-{size}-2.json" for size in (8, 128)} <= {*outputs(first)}
+    del made["results"], expected["results"]  # they differ by the repetitions
+    for size in (8, 128):
+        del made[f"data/repeats/bn-{size}-2.json"]
+    assert made == expected
 
 
 def share(worker: Workspace) -> None:
