@@ -24,9 +24,9 @@ from normlab.report.results import (
     Setting,
     Study,
     Training,
-    best,
     differences,
     find,
+    leading,
     markdown,
     write_tables,
 )
@@ -112,13 +112,24 @@ def test_scores_are_scikit_learns() -> None:
 
 
 def test_best_is_by_validation_and_find_by_norm_and_batch_size() -> None:
-    assert best(RESULTS).run == "bn"
+    assert [result.run for result in leading(RESULTS)] == ["bn"]
     [bn] = RESULTS[1].trainings
     better = dataclasses.replace(bn, scores={**bn.scores, "val_accuracy": 0.9, "test_accuracy": 0})
     validated = dataclasses.replace(RESULTS[0], trainings=(better,))
-    assert best([*RESULTS, validated]) is validated
+    assert leading([*RESULTS, validated]) == [validated]
     assert find(RESULTS, "bn") is RESULTS[1]
     assert find(RESULTS, "ln") is None
+
+
+def test_runs_that_share_the_best_validation_accuracy_are_all_named(tmp_path: Path) -> None:
+    bn = RESULTS[1]
+    twin = dataclasses.replace(RESULTS[0], trainings=bn.trainings)
+    assert leading([twin, *RESULTS[2:], bn]) == [twin, bn]
+    score = bn.percent("val_accuracy")
+    text = prose(report(tmp_path, Study([twin, *RESULTS[2:], bn])))
+    assert f"that of PyTorch BN, {score} %, and of Batch (BN), {score} %." in text
+    text = prose(report(tmp_path, Study(RESULTS)))
+    assert f"The highest validation accuracy is that of Batch (BN), {score} %." in text
 
 
 def test_of_several_seeds_mean_and_standard_deviation_are_shown() -> None:
@@ -133,7 +144,7 @@ def test_of_several_seeds_mean_and_standard_deviation_are_shown() -> None:
     assert deviations.tolist() == pytest.approx([0.1] * 3)
     lost = result("nn", "nn", 128, 0.1, 0.1, diverged=True)
     assert np.isnan(lost.curve("val_loss")).all()
-    assert best([*RESULTS, repeated(RESULTS[3], 0.95, 0.99)]).seeds == 2
+    assert leading([*RESULTS, repeated(RESULTS[3], 0.95, 0.99)])[0].seeds == 2
 
 
 def test_how_many_seeds_diverged_is_said() -> None:

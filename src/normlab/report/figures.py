@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from normlab.norms.names import NORMS
 from normlab.report import charts
-from normlab.report.results import Result, Study, best, differences, find, last_third
+from normlab.report.results import Result, Study, differences, find, last_third, leading
 
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -181,7 +181,7 @@ def accuracy(study: Study) -> Figure:
 
 def confusion(study: Study) -> Figure:
     """Which classes the run with the best validation accuracy takes for which, on test images."""
-    result = best(study.runs)
+    result = leading(study.runs)[0]
     classes = sorted({row["actual"] for row in result.predictions})
     pairs = Counter((row["actual"], row["predicted"]) for row in result.predictions)
     counts = np.array([[pairs[actual, predicted] for predicted in classes] for actual in classes])

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from normlab.config.params import WIDTHS, Params
 from normlab.report import charts, figures, findings
-from normlab.report.results import COLUMNS, Study, best, best_values, last_third, norm_name
+from normlab.report.results import COLUMNS, Study, best_values, last_third, leading, norm_name
 from normlab.utils import files
 
 
@@ -35,7 +35,7 @@ def write(folder: Path, study: Study, config: Params) -> None:
         study=study,
         results=study.runs,
         kinds=[(run.norm, run.batch_size) for run in study.runs],
-        best=best(study.runs),
+        leading=leading(study.runs),
         best_values=best_values(study.runs),
         columns=COLUMNS,
         norm_name=norm_name,

@@ -218,9 +218,10 @@ def _columns(path: Path) -> dict[str, list[float]]:
     return {name: [float(row[name]) for row in rows] for name in rows[0]}
 
 
-def best(results: Sequence[Result]) -> Result:
-    """The result with the best validation accuracy, the first of several."""
-    return max(results, key=lambda result: result.score("val_accuracy"))
+def leading(results: Sequence[Result]) -> list[Result]:
+    """The results with the best validation accuracy, to the four digits that are shown."""
+    highest = best_values(results)["val_accuracy"]
+    return [result for result in results if round(result.score("val_accuracy"), 4) == highest]
 
 
 def best_values(results: Sequence[Result]) -> dict[str, float]:
@@ -257,7 +258,7 @@ def write_tables(folder: Path, study: Study) -> None:
     for name, rows in (
         ("curves", [row for run in study.runs for row in curves(run)]),
         ("quantiles", [row for run in study.runs for row in quantiles(run)]),
-        ("confusion", best(study.runs).predictions),
+        ("confusion", leading(study.runs)[0].predictions),
         ("summary", [{"run": run.run, **summarize(run)} for run in study.runs]),
         ("batch_sizes", [summarize(s) for group in study.by_batch_size().values() for s in group]),
     ):
